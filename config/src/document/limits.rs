@@ -1,0 +1,32 @@
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{ByteSize, HumanDuration};
+
+/// Budgets for everything that a caller can send.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Open connections on all listeners together; more wait to be accepted. Default: 10000.
+    pub connections: Option<u32>,
+    /// Time for a TLS handshake. Default: 10s.
+    pub handshake_timeout: Option<HumanDuration>,
+    /// Time for a whole request header, from its first byte or the end of the handshake. Default: 10s.
+    pub header_timeout: Option<HumanDuration>,
+    /// Time that a connection may be idle between requests. Default: 60s.
+    pub idle_timeout: Option<HumanDuration>,
+    /// Longest silence within a request body. Default: 30s.
+    pub body_timeout: Option<HumanDuration>,
+    /// Longest request target (path and query). At most 32KiB. Default: 8KiB.
+    pub target_bytes: Option<ByteSize>,
+    /// Number of header fields. At most 250. Default: 100.
+    pub headers: Option<u32>,
+    /// Size of all header fields together. At most 256KiB. Default: 32KiB.
+    pub header_bytes: Option<ByteSize>,
+    /// Longest access token. At most 64KiB. Default: 16KiB.
+    pub token_bytes: Option<ByteSize>,
+    /// Concurrent HTTP/2 streams on one connection. Default: 100.
+    pub http2_streams: Option<u32>,
+    /// Requests on one connection before it is closed. Default: 10000.
+    pub requests_per_connection: Option<u32>,
+}

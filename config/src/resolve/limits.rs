@@ -1,0 +1,89 @@
+use std::time::Duration;
+
+use super::{HOUR, MILLISECOND, Resolver, SECOND};
+use crate::config::{Limits, Shutdown};
+use crate::diagnostic::codes;
+use crate::document::{self, ByteSize};
+use crate::node::{NodePath, node_path};
+
+const KIB: u64 = 1024;
+
+impl Resolver<'_> {
+    pub(super) fn limits(&mut self, written: &document::Limits) -> Limits {
+        let at = |key: &str| node_path!["limits", key];
+        let mut timeout = |key, written, default: u32| {
+            self.duration(&at(key), written, default * SECOND, MILLISECOND..=HOUR)
+        };
+        let handshake_timeout = timeout("handshake_timeout", written.handshake_timeout, 10);
+        let header_timeout = timeout("header_timeout", written.header_timeout, 10);
+        let idle_timeout = timeout("idle_timeout", written.idle_timeout, 60);
+        let body_timeout = timeout("body_timeout", written.body_timeout, 30);
+        Limits {
+            connections: self.number(
+                &at("connections"),
+                written.connections,
+                10_000,
+                1..=1_000_000,
+            ) as usize,
+            handshake_timeout,
+            header_timeout,
+            idle_timeout,
+            body_timeout,
+            target_bytes: self.size(&at("target_bytes"), written.target_bytes, 8 * KIB, 32 * KIB),
+            headers: self.number(&at("headers"), written.headers, 100, 1..=250) as usize,
+            header_bytes: self.size(
+                &at("header_bytes"),
+                written.header_bytes,
+                32 * KIB,
+                256 * KIB,
+            ),
+            token_bytes: self.size(&at("token_bytes"), written.token_bytes, 16 * KIB, 64 * KIB),
+            http2_streams: self.number(
+                &at("http2_streams"),
+                written.http2_streams,
+                100,
+                1..=10_000,
+            ),
+            requests_per_connection: self.number(
+                &at("requests_per_connection"),
+                written.requests_per_connection,
+                10_000,
+                1..=u32::MAX,
+            ),
+        }
+    }
+
+    pub(super) fn shutdown(&mut self, written: &document::Shutdown) -> Shutdown {
+        let at = |key: &str| node_path!["shutdown", key];
+        Shutdown {
+            grace: self.duration(
+                &at("grace"),
+                written.grace,
+                Duration::ZERO,
+                Duration::ZERO..=HOUR,
+            ),
+            drain: self.duration(
+                &at("drain"),
+                written.drain,
+                30 * SECOND,
+                Duration::ZERO..=HOUR,
+            ),
+        }
+    }
+
+    fn size(
+        &mut self,
+        path: &NodePath,
+        written: Option<ByteSize>,
+        default: u64,
+        most: u64,
+    ) -> usize {
+        let ByteSize(bytes) = written.unwrap_or(ByteSize(default));
+        if bytes == 0 || bytes > most {
+            let message = format!("`{path}` is `{}`", ByteSize(bytes));
+            let help = format!("it has to be from `1B` to `{}`", ByteSize(most));
+            self.refuse(codes::OUT_OF_RANGE, path, message, help);
+        }
+        usize::try_from(bytes).unwrap_or(usize::MAX)
+    }
+}

@@ -1,0 +1,63 @@
+//! The command line: one file for each command.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "commands speak to a terminal"
+)]
+
+mod catalog;
+mod check;
+mod schema;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// An API gateway that enforces OAuth 2.0 access tokens at the edge.
+#[derive(Debug, Parser)]
+#[command(name = "portcullis", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Load the configuration, print every problem, exit 1 when there is an error.
+    Check(check::Check),
+    /// Print the names that policy files may use, for `check --catalog`.
+    Catalog(catalog::Catalog),
+    /// Print a JSON Schema, for editors.
+    Schema(schema::Schema),
+}
+
+/// Where `portcullis.yaml` is.
+#[derive(Debug, clap::Args)]
+struct ConfigPath {
+    /// The configuration file.
+    #[arg(
+        short,
+        long,
+        env = "PORTCULLIS_CONFIG",
+        default_value = "portcullis.yaml"
+    )]
+    config: PathBuf,
+}
+
+/// Exit codes: what was looked at is good, was found wanting, or could not be looked at.
+const GOOD: u8 = 0;
+const FOUND_WANTING: u8 = 1;
+const ENVIRONMENT: u8 = 3;
+
+impl Cli {
+    /// Runs the command.
+    #[must_use]
+    pub fn run(self) -> ExitCode {
+        ExitCode::from(match self.command {
+            Command::Check(check) => check.run(),
+            Command::Catalog(catalog) => catalog.run(),
+            Command::Schema(schema) => schema.run(),
+        })
+    }
+}

@@ -1,0 +1,146 @@
+use http::HeaderName;
+
+/// What services are told about the caller: header to claim.
+#[derive(Debug, Clone)]
+pub struct IdentityHeaders(Vec<(HeaderName, Box<str>)>);
+
+/// A mapping that would not be safe.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidIdentityHeaders {
+    /// The name cannot be that of a header.
+    #[error("`{0}` is not a header name")]
+    NotAHeaderName(String),
+    /// The gateway or the protocol gives this header its meaning.
+    #[error("`{0}` has a meaning of its own and cannot carry identity")]
+    Reserved(String),
+    /// A service may fold the two into one.
+    #[error("`{0}` and `{1}` are one header to services that fold `_` and `-`")]
+    FoldTogether(String, String),
+}
+
+const RESERVED: [&str; 22] = [
+    "accept",
+    "authorization",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "cookie",
+    "date",
+    "expect",
+    "forwarded",
+    "host",
+    "keep-alive",
+    "proxy-authorization",
+    "set-cookie",
+    "te",
+    "traceparent",
+    "tracestate",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "via",
+    "x-request-id",
+];
+
+impl IdentityHeaders {
+    /// Header names, in any case, to claims.
+    ///
+    /// # Errors
+    /// When a name is no header, has a meaning of its own, or folds to the same as another.
+    pub fn new<'a>(
+        mapping: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Self, InvalidIdentityHeaders> {
+        let mut headers: Vec<(HeaderName, Box<str>)> = Vec::new();
+        for (name, claim) in mapping {
+            let header = HeaderName::try_from(name)
+                .map_err(|_| InvalidIdentityHeaders::NotAHeaderName(name.into()))?;
+            let folded = fold(header.as_str());
+            if RESERVED.contains(&folded.as_str()) || folded.starts_with("x-forwarded-") {
+                return Err(InvalidIdentityHeaders::Reserved(name.into()));
+            }
+            if let Some((other, _)) = headers
+                .iter()
+                .find(|(other, _)| fold(other.as_str()) == folded)
+            {
+                return Err(InvalidIdentityHeaders::FoldTogether(
+                    other.to_string(),
+                    name.into(),
+                ));
+            }
+            headers.push((header, claim.into()));
+        }
+        Ok(Self(headers))
+    }
+
+    /// Header and claim, as configured.
+    pub fn iter(&self) -> impl Iterator<Item = (&HeaderName, &str)> {
+        self.0.iter().map(|(header, claim)| (header, &**claim))
+    }
+
+    /// Whether a service could take a header called `name` for one of these.
+    #[must_use]
+    pub fn claims_name(&self, name: &str) -> bool {
+        let folded = fold(name);
+        self.0
+            .iter()
+            .any(|(header, _)| fold(header.as_str()) == folded)
+    }
+}
+
+impl Default for IdentityHeaders {
+    fn default() -> Self {
+        let header = HeaderName::from_static;
+        Self(vec![
+            (header("x-user-id"), "sub".into()),
+            (header("x-scopes"), "scope".into()),
+            (header("x-client-id"), "client_id".into()),
+        ])
+    }
+}
+
+/// The one spelling of all names that a service may take for the same: CGI and its heirs ignore
+/// case, and some of them turn everything that is no letter or digit into `_`.
+fn fold(name: &str) -> String {
+    name.chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() {
+                c.to_ascii_lowercase()
+            } else {
+                '-'
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_spelling_that_a_service_may_fold_is_the_header() {
+        let headers = IdentityHeaders::default();
+        for name in [
+            "X-User-ID",
+            "x_user_id",
+            "X-User_ID",
+            "x.user.id",
+            "X~USER!ID",
+            "x-scopes",
+            "X_Scopes",
+        ] {
+            assert!(headers.claims_name(name), "{name}");
+        }
+        for name in ["x-user-ids", "user-id", "x-userid", "accept"] {
+            assert!(!headers.claims_name(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn unsafe_mappings_are_refused() {
+        assert!(IdentityHeaders::new([("a b", "sub")]).is_err());
+        assert!(IdentityHeaders::new([("Authorization", "sub")]).is_err());
+        assert!(IdentityHeaders::new([("x_forwarded_for", "sub")]).is_err());
+        assert!(IdentityHeaders::new([("x-user", "sub"), ("x_user", "email")]).is_err());
+    }
+}

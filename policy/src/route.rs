@@ -1,0 +1,384 @@
+use std::collections::HashMap;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use crate::{Denial, Host, MethodSet, Request, Requirement};
+
+/// Place of a route in its table; an index for whatever else is kept for each route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RouteId(u32);
+
+impl RouteId {
+    /// The route at `index`.
+    #[must_use]
+    pub fn from_index(index: usize) -> Self {
+        Self(u32::try_from(index).unwrap_or(u32::MAX))
+    }
+
+    /// Index of the route.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// Which requests a route is for, and what they need.
+#[derive(Debug)]
+pub struct Route {
+    /// Place in the table.
+    pub id: RouteId,
+    /// Unique name.
+    pub name: Box<str>,
+    /// The team that answers for it.
+    pub owner: Box<str>,
+    /// The only host it is for; `None` is any.
+    pub host: Option<Host>,
+    /// The paths it is for.
+    pub path: PathPattern,
+    /// The methods it is for.
+    pub methods: MethodSet,
+    /// Who may call.
+    pub access: Access,
+}
+
+/// Who may call a route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Access {
+    /// Anybody, with or without a token. No token is looked at.
+    Public,
+    /// Whoever presents an access token that meets the requirement.
+    Protected(Requirement),
+}
+
+impl Route {
+    /// Whether some host and path belong to both routes, whatever their methods.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let hosts_meet = match (&self.host, &other.host) {
+            (Some(mine), Some(theirs)) => mine == theirs,
+            (None, _) | (_, None) => true,
+        };
+        hosts_meet && self.path.overlaps(&other.path)
+    }
+
+    /// Whether some request belongs to both routes with equal weight, so that neither wins.
+    #[must_use]
+    pub fn conflicts_with(&self, other: &Self) -> bool {
+        self.host == other.host
+            && self.path.has_shape_of(&other.path)
+            && self.methods.intersects(other.methods)
+    }
+
+    /// Whether `wider` would have been asked for some requests of an exact host, had this route not
+    /// been more specific by its host alone.
+    #[must_use]
+    pub fn shadows_by_host(&self, wider: &Self) -> bool {
+        self.host.is_some()
+            && wider.host.is_none()
+            && self.path.overlaps(&wider.path)
+            && !self.path.is_within(&wider.path)
+    }
+}
+
+/// The paths that a route is for: literal segments, `{name}` for exactly one segment, and at the
+/// end `{*rest}` for what remains, which may be nothing. Literals are compared with the decoded
+/// segments of the request, byte for byte; a trailing slash of the request makes no difference.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathPattern {
+    text: Box<str>,
+    segments: Vec<Segment>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Segment {
+    Literal(Box<str>),
+    /// Any one segment; its name is for people.
+    One,
+    /// What remains; only at the end.
+    Rest,
+}
+
+impl Segment {
+    fn has_shape_of(&self, other: &Self) -> bool {
+        self == other
+    }
+
+    fn meets(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Literal(mine), Self::Literal(theirs)) => mine == theirs,
+            (Self::One | Self::Rest, _) | (_, Self::One | Self::Rest) => true,
+        }
+    }
+}
+
+impl PathPattern {
+    /// Whether some path belongs to both patterns.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let (mut mine, mut theirs) = (self.segments.iter(), other.segments.iter());
+        loop {
+            match (mine.next(), theirs.next()) {
+                (Some(Segment::Rest), _) | (_, Some(Segment::Rest)) | (None, None) => return true,
+                (Some(mine), Some(theirs)) if mine.meets(theirs) => {}
+                (Some(_), _) | (None, Some(_)) => return false,
+            }
+        }
+    }
+
+    /// Whether every path of this pattern belongs to `wider`.
+    #[must_use]
+    pub fn is_within(&self, wider: &Self) -> bool {
+        let (mut mine, mut theirs) = (self.segments.iter(), wider.segments.iter());
+        loop {
+            match (mine.next(), theirs.next()) {
+                (_, Some(Segment::Rest)) | (None, None) => return true,
+                (Some(Segment::Literal(mine)), Some(Segment::Literal(theirs)))
+                    if mine == theirs => {}
+                (Some(Segment::Literal(_) | Segment::One), Some(Segment::One)) => {}
+                (Some(_), _) | (None, Some(_)) => return false,
+            }
+        }
+    }
+
+    /// Whether the two differ in the names of their parameters at most.
+    fn has_shape_of(&self, other: &Self) -> bool {
+        self.segments.len() == other.segments.len()
+            && self
+                .segments
+                .iter()
+                .zip(&other.segments)
+                .all(|(mine, theirs)| mine.has_shape_of(theirs))
+    }
+}
+
+impl fmt::Display for PathPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// Text that is no path pattern, and why.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages are the documentation")]
+pub enum InvalidPathPattern {
+    #[error("a path pattern starts with `/`")]
+    NotAbsolute,
+    #[error("a path pattern does not end with `/`: a trailing slash of the request matches anyway")]
+    TrailingSlash,
+    #[error("a path pattern has no empty segment (`//`)")]
+    EmptySegment,
+    #[error("a path pattern has no `.` or `..` segment: no request with one is accepted")]
+    DotSegment,
+    #[error("`{0}` is written decoded in a path pattern, and cannot be part of a segment")]
+    ForbiddenCharacter(char),
+    #[error("`{{*{0}}}` takes what remains, so it has to be the last segment")]
+    RestNotLast(Box<str>),
+    #[error(
+        "a parameter is a whole segment: `{{name}}` or `{{*rest}}`, with a name of letters, digits and `_`"
+    )]
+    InvalidParameter,
+    #[error("two parameters are called `{0}`")]
+    RepeatedParameter(Box<str>),
+}
+
+impl FromStr for PathPattern {
+    type Err = InvalidPathPattern;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let inner = text
+            .strip_prefix('/')
+            .ok_or(InvalidPathPattern::NotAbsolute)?;
+        let mut segments = Vec::new();
+        let mut names: Vec<&str> = Vec::new();
+        if !inner.is_empty() {
+            if inner.ends_with('/') && !inner.ends_with("//") {
+                return Err(InvalidPathPattern::TrailingSlash);
+            }
+            for segment in inner.split('/') {
+                if let Some(Segment::Rest) = segments.last() {
+                    return Err(InvalidPathPattern::RestNotLast(
+                        names.last().copied().unwrap_or_default().into(),
+                    ));
+                }
+                segments.push(parse_segment(segment, &mut names)?);
+            }
+        }
+        Ok(Self {
+            text: text.into(),
+            segments,
+        })
+    }
+}
+
+fn parse_segment<'a>(
+    segment: &'a str,
+    names: &mut Vec<&'a str>,
+) -> Result<Segment, InvalidPathPattern> {
+    match segment {
+        "" => return Err(InvalidPathPattern::EmptySegment),
+        "." | ".." => return Err(InvalidPathPattern::DotSegment),
+        _ => {}
+    }
+    if segment.contains(['{', '}']) {
+        let name = segment
+            .strip_prefix('{')
+            .and_then(|rest| rest.strip_suffix('}'))
+            .ok_or(InvalidPathPattern::InvalidParameter)?;
+        let (name, parsed) = match name.strip_prefix('*') {
+            Some(name) => (name, Segment::Rest),
+            None => (name, Segment::One),
+        };
+        if name.is_empty()
+            || !name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        {
+            return Err(InvalidPathPattern::InvalidParameter);
+        }
+        if names.contains(&name) {
+            return Err(InvalidPathPattern::RepeatedParameter(name.into()));
+        }
+        names.push(name);
+        return Ok(parsed);
+    }
+    match segment
+        .chars()
+        .find(|c| c.is_control() || matches!(c, '%' | '\\' | ';' | '?' | '#'))
+    {
+        Some(forbidden) => Err(InvalidPathPattern::ForbiddenCharacter(forbidden)),
+        None => Ok(Segment::Literal(segment.into())),
+    }
+}
+
+/// Two routes that some request belongs to with equal weight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RouteConflict {
+    /// The earlier one.
+    pub first: RouteId,
+    /// The later one.
+    pub second: RouteId,
+}
+
+/// Finds the route of a request: an exact host before any host; then, segment by segment, a literal
+/// before `{name}` before `{*rest}`. The most specific path owns the request: the method is looked
+/// at only then, so that no wider route takes over a method that the owner left out.
+#[derive(Debug)]
+pub struct RouteTable {
+    by_host: HashMap<Host, Node>,
+    any_host: Node,
+}
+
+#[derive(Debug, Default)]
+struct Node {
+    literals: HashMap<Box<[u8]>, Node>,
+    one: Option<Box<Node>>,
+    /// Routes of the pattern that ends here, with disjoint methods.
+    here: Vec<Arc<Route>>,
+    /// Routes of the pattern that ends here with `{*rest}`.
+    rest: Vec<Arc<Route>>,
+}
+
+impl RouteTable {
+    /// A table of these routes.
+    ///
+    /// # Errors
+    /// Each pair of routes that conflict, as [`Route::conflicts_with`] has it.
+    pub fn new(routes: impl IntoIterator<Item = Arc<Route>>) -> Result<Self, Vec<RouteConflict>> {
+        let mut table = Self {
+            by_host: HashMap::new(),
+            any_host: Node::default(),
+        };
+        let mut conflicts = Vec::new();
+        for route in routes {
+            let mut node = match &route.host {
+                Some(host) => table.by_host.entry(host.clone()).or_default(),
+                None => &mut table.any_host,
+            };
+            let mut takes_rest = false;
+            for segment in &route.path.segments {
+                match segment {
+                    Segment::Literal(literal) => {
+                        node = node.literals.entry(literal.as_bytes().into()).or_default()
+                    }
+                    Segment::One => node = node.one.get_or_insert_default(),
+                    Segment::Rest => takes_rest = true,
+                }
+            }
+            let siblings = if takes_rest {
+                &mut node.rest
+            } else {
+                &mut node.here
+            };
+            conflicts.extend(
+                siblings
+                    .iter()
+                    .filter(|sibling| sibling.methods.intersects(route.methods))
+                    .map(|sibling| RouteConflict {
+                        first: sibling.id,
+                        second: route.id,
+                    }),
+            );
+            siblings.push(route);
+        }
+        if conflicts.is_empty() {
+            Ok(table)
+        } else {
+            Err(conflicts)
+        }
+    }
+
+    /// The route that `request` belongs to.
+    ///
+    /// # Errors
+    /// [`Denial::RouteNotFound`], or [`Denial::MethodNotAllowed`] when the path is known.
+    pub fn find(&self, request: &Request<'_>) -> Result<&Arc<Route>, Denial> {
+        let candidates = self.find_path(request);
+        if candidates.is_empty() {
+            return Err(Denial::RouteNotFound);
+        }
+        let is_for_method = |route: &&Arc<Route>| {
+            request
+                .method
+                .is_some_and(|method| route.methods.contains(method))
+        };
+        candidates.iter().find(is_for_method).ok_or_else(|| {
+            let allow = candidates
+                .iter()
+                .fold(MethodSet::default(), |allow, route| {
+                    allow.union(route.methods)
+                });
+            Denial::MethodNotAllowed { allow }
+        })
+    }
+
+    /// Routes of the most specific pattern that the host and path belong to.
+    fn find_path(&self, request: &Request<'_>) -> &[Arc<Route>] {
+        let segments: Segments<'_> = request.path.segments().collect();
+        let for_host = request.host.and_then(|host| self.by_host.get(host));
+        for_host
+            .and_then(|node| node.find(&segments))
+            .or_else(|| self.any_host.find(&segments))
+            .unwrap_or_default()
+    }
+}
+
+type Segments<'a> = Vec<std::borrow::Cow<'a, [u8]>>;
+
+impl Node {
+    /// Each node belongs to one depth, so a look-up visits it once at most.
+    fn find(&self, segments: &[std::borrow::Cow<'_, [u8]>]) -> Option<&[Arc<Route>]> {
+        let found = match segments.split_first() {
+            None => Some(self.here.as_slice()).filter(|here| !here.is_empty()),
+            Some((segment, remaining)) => self
+                .literals
+                .get(segment.as_ref())
+                .and_then(|node| node.find(remaining))
+                .or_else(|| self.one.as_ref().and_then(|node| node.find(remaining))),
+        };
+        found.or_else(|| Some(self.rest.as_slice()).filter(|rest| !rest.is_empty()))
+    }
+}
+
+#[cfg(test)]
+mod tests;

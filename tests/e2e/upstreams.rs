@@ -1,0 +1,599 @@
+//! What happens between the gateway and a service.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use http::Method;
+use portcullis_e2e::{
+    Authority, Behaviour, Caller, Connection, Gateway, GatewayYaml, Http2Connection, ORDERS_POLICY,
+    Response, Service, TlsOptions, World, eventually,
+};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::time::Instant;
+
+use crate::steps::request;
+
+const ANY: &str = "/public/x";
+
+async fn gateway(upstream: &str) -> Gateway {
+    gateway_with(GatewayYaml::new().upstream_flow(upstream)).await
+}
+
+async fn gateway_with(yaml: GatewayYaml) -> Gateway {
+    let policy = "owner: orders-team\nroutes:\n\
+                  - { name: any, match: { path: \"/public/{*rest}\" }, upstream: orders, public: true }\n";
+    Gateway::start(&[
+        ("portcullis.yaml", &yaml.render()),
+        ("policy/orders.yaml", policy),
+    ])
+    .await
+}
+
+async fn get(gateway: &Gateway) -> portcullis_e2e::Answer {
+    Caller::new().get(&gateway.url(ANY)).await
+}
+
+async fn post(gateway: &Gateway) -> portcullis_e2e::Answer {
+    Caller::new()
+        .send(Method::POST, &gateway.url(ANY), &[], b"once")
+        .await
+}
+
+/// An address where nobody listens.
+async fn nobody() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn addresses_take_turns() {
+    let services = [
+        Service::start().await,
+        Service::start().await,
+        Service::start().await,
+    ];
+    let addresses: Vec<_> = services
+        .iter()
+        .map(|service| format!("\"{}\"", service.address()))
+        .collect();
+    let gateway = gateway(&format!(
+        "name: orders, addresses: [{}]",
+        addresses.join(", ")
+    ))
+    .await;
+    for _ in 0..30 {
+        assert_eq!(get(&gateway).await.status, 200);
+    }
+    for service in &services {
+        assert_eq!(service.request_count(), 10);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn address_where_nobody_listens_costs_no_request_when_there_is_another() {
+    let service = Service::start().await;
+    let flow = format!(
+        "name: orders, addresses: [\"{}\", \"{}\"]",
+        nobody().await,
+        service.address()
+    );
+    let gateway = gateway(&flow).await;
+    for n in 0..10 {
+        assert_eq!(get(&gateway).await.status, 200, "{n}");
+        assert_eq!(
+            post(&gateway).await.status,
+            200,
+            "nothing was sent, so even this is safe: {n}"
+        );
+    }
+    assert_eq!(service.request_count(), 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn service_that_cannot_be_reached_is_a_bad_gateway() {
+    let gateway = gateway(&format!(
+        "name: orders, addresses: [\"{}\"]",
+        nobody().await
+    ))
+    .await;
+    get(&gateway)
+        .await
+        .assert_refused(502, "upstream_unreachable");
+    post(&gateway)
+        .await
+        .assert_refused(502, "upstream_unreachable");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn service_that_does_not_answer_in_time_is_a_gateway_timeout() {
+    let service = Service::start().await;
+    let gateway = gateway(&format!(
+        "name: orders, addresses: [\"{}\"], timeouts: {{ response: 500ms }}, retries: 0",
+        service.address()
+    ))
+    .await;
+    service.always(Behaviour::Stall);
+    let started = Instant::now();
+    get(&gateway).await.assert_refused(504, "upstream_timeout");
+    post(&gateway).await.assert_refused(504, "upstream_timeout");
+    assert!(
+        started.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        started.elapsed()
+    );
+    service.always(Response::new(200));
+    assert_eq!(get(&gateway).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connection_that_is_not_accepted_in_time_is_a_gateway_timeout() {
+    // A listener that accepts nobody, with its backlog full: further SYNs are dropped.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut waiting = Vec::new();
+    while let Ok(Ok(stream)) =
+        tokio::time::timeout(Duration::from_millis(300), TcpStream::connect(address)).await
+    {
+        waiting.push(stream);
+    }
+    let gateway = gateway(&format!(
+        "name: orders, addresses: [\"{address}\"], timeouts: {{ connect: 300ms }}, retries: 0"
+    ))
+    .await;
+    get(&gateway).await.assert_refused(504, "upstream_timeout");
+    drop(listener);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn handshake_that_does_not_end_in_time_is_a_gateway_timeout() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let authority = Authority::new("internal");
+    let yaml = GatewayYaml::new().upstream_flow(&format!(
+        "name: orders, addresses: [\"{}\"], retries: 0, timeouts: {{ tls: 300ms }}, \
+         tls: {{ server_name: orders.internal, trust: trust.pem }}",
+        silent.local_addr().unwrap()
+    ));
+    let policy = "owner: a\nroutes:\n\
+                  - { name: any, match: { path: \"/public/{*rest}\" }, upstream: orders, public: true }\n";
+    let gateway = Gateway::start(&[
+        ("portcullis.yaml", &yaml.render()),
+        ("policy/orders.yaml", policy),
+        ("trust.pem", &authority.certificate_pem()),
+    ])
+    .await;
+    get(&gateway).await.assert_refused(504, "upstream_timeout");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn broken_connection_is_tried_again_where_that_is_safe_and_only_there() {
+    for broken in [
+        Behaviour::WriteAndClose(Vec::new()),
+        Behaviour::WriteAndReset(Vec::new()),
+    ] {
+        let service = Service::start().await;
+        let gateway = gateway(&format!(
+            "name: orders, addresses: [\"{}\"]",
+            service.address()
+        ))
+        .await;
+        service.next(broken.clone());
+        assert_eq!(get(&gateway).await.status, 200, "idempotent, so sent twice");
+        assert_eq!(service.request_count(), 2);
+
+        service.forget();
+        service.next(broken.clone());
+        post(&gateway).await.assert_refused(502, "upstream_broken");
+        assert_eq!(service.request_count(), 1, "not idempotent, so sent once");
+
+        service.forget();
+        service.next(broken.clone());
+        service.next(broken.clone());
+        service.next(broken);
+        assert_eq!(
+            get(&gateway).await.status,
+            502,
+            "as often as configured, no more"
+        );
+        assert_eq!(service.request_count(), 2);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn retried_body_is_the_same_body() {
+    let service = Service::start().await;
+    let gateway = gateway(&format!(
+        "name: orders, addresses: [\"{}\"]",
+        service.address()
+    ))
+    .await;
+    service.next(Behaviour::WriteAndClose(Vec::new()));
+    let body = vec![b'x'; 10_000];
+    let answer = Caller::new()
+        .send(Method::PUT, &gateway.url(ANY), &[], &body)
+        .await;
+    if answer.status == 200 {
+        assert_eq!(service.request_count(), 2);
+        assert_eq!(service.last_request().body, body);
+    } else {
+        answer.assert_refused(502, "upstream_broken");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connection_that_the_service_has_closed_meanwhile_costs_no_request() {
+    let service = Service::start().await;
+    let gateway = gateway(&format!(
+        "name: orders, addresses: [\"{}\"]",
+        service.address()
+    ))
+    .await;
+    for _ in 0..5 {
+        assert_eq!(get(&gateway).await.status, 200);
+        service.take_down().await;
+        service.bring_up().await;
+    }
+    assert_eq!(get(&gateway).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connection_is_kept_for_the_next_request() {
+    let service = Service::start().await;
+    let gateway = gateway(&format!(
+        "name: orders, addresses: [\"{}\"]",
+        service.address()
+    ))
+    .await;
+    for _ in 0..20 {
+        assert_eq!(get(&gateway).await.status, 200);
+    }
+    assert!(
+        service.connections() <= 2,
+        "{} connections",
+        service.connections()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn truncated_response_is_never_made_whole() {
+    let service = Service::start().await;
+    let gateway = gateway(&format!(
+        "name: orders, addresses: [\"{}\"]",
+        service.address()
+    ))
+    .await;
+    let with_length = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf of it".to_vec();
+    let chunked =
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhalf \r\n64\r\nof".to_vec();
+    for head in [with_length, chunked] {
+        for behaviour in [
+            Behaviour::WriteAndClose(head.clone()),
+            Behaviour::WriteAndReset(head.clone()),
+        ] {
+            service.next(behaviour.clone());
+            let mut connection = Connection::open(gateway.address("public")).await;
+            let response = connection.request(request("GET", ANY, &[])).await;
+            let is_honest = response.status == 502 || !response.is_complete;
+            assert!(is_honest, "{behaviour:?} was answered with {response:?}");
+            assert!(connection.is_closed_within(Duration::from_secs(5)).await);
+        }
+    }
+    assert_eq!(
+        get(&gateway).await.text(),
+        "hello from the service\n",
+        "the pool is clean"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn response_that_stalls_in_its_middle_is_cut_off() {
+    let service = Service::start().await;
+    let gateway = gateway(&format!(
+        "name: orders, addresses: [\"{}\"], timeouts: {{ response: 500ms }}",
+        service.address()
+    ))
+    .await;
+    let half = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf of it".to_vec();
+    service.next(Behaviour::Write(half));
+    let started = Instant::now();
+    let mut connection = Connection::open(gateway.address("public")).await;
+    let response = connection.request(request("GET", ANY, &[])).await;
+    assert!(!response.is_complete, "{response:?}");
+    assert!(
+        started.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        started.elapsed()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn errors_of_a_service_are_its_own_and_are_not_retried() {
+    let service = Service::start().await;
+    let gateway = gateway(&format!(
+        "name: orders, addresses: [\"{}\"]",
+        service.address()
+    ))
+    .await;
+    for status in [400, 401, 403, 404, 500, 502, 503, 504] {
+        service.forget();
+        service.next(
+            Response::new(status)
+                .header("content-type", "text/plain")
+                .body("mine"),
+        );
+        let answer = get(&gateway).await;
+        assert_eq!((answer.status, answer.text().as_str()), (status, "mine"));
+        assert_eq!(service.request_count(), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn response_that_two_parsers_could_read_differently_is_refused_or_made_plain() {
+    let service = Service::start().await;
+    let gateway = gateway(&format!(
+        "name: orders, addresses: [\"{}\"]",
+        service.address()
+    ))
+    .await;
+    let cases = [
+        (
+            "two lengths",
+            "content-length: 2\r\ncontent-length: 3\r\n\r\nabc",
+        ),
+        ("no length that is one", "content-length: +2\r\n\r\nab"),
+        ("control byte", "x: a\u{0}b\r\ncontent-length: 2\r\n\r\nab"),
+        (
+            "bad chunk",
+            "transfer-encoding: chunked\r\n\r\nzz\r\nab\r\n0\r\n\r\n",
+        ),
+    ];
+    for (name, rest) in cases {
+        let bytes = format!("HTTP/1.1 200 OK\r\n{rest}").into_bytes();
+        service.next(Behaviour::WriteAndClose(bytes.clone()));
+        service.next(Behaviour::WriteAndClose(bytes));
+        let mut connection = Connection::open(gateway.address("public")).await;
+        let response = connection.request(request("GET", ANY, &[])).await;
+        assert!(
+            response.status == 502 || !response.is_complete,
+            "{name}: {response:?}"
+        );
+        assert_eq!(
+            get(&gateway).await.text(),
+            "hello from the service\n",
+            "{name}"
+        );
+    }
+    // Both framings: the length is dropped, and nothing is left over for the next response.
+    let both = "HTTP/1.1 200 OK\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n\
+                5\r\nhello\r\n0\r\n\r\n";
+    service.next(Behaviour::WriteAndClose(both.as_bytes().to_vec()));
+    let mut connection = Connection::open(gateway.address("public")).await;
+    let response = connection.request(request("GET", ANY, &[])).await;
+    assert!(
+        response.status == 502 || response.text() == "hello",
+        "{response:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn upgrade_that_nobody_asked_for_is_not_relayed() {
+    let service = Service::start().await;
+    let gateway = gateway(&format!(
+        "name: orders, addresses: [\"{}\"]",
+        service.address()
+    ))
+    .await;
+    let switching = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\n\
+                      upgrade: tunnel\r\n\r\n"
+        .to_vec();
+    for lines in [
+        &[][..],
+        &["Connection: upgrade", "Upgrade: tunnel"][..],
+        &[
+            "Connection: Upgrade, HTTP2-Settings",
+            "Upgrade: h2c",
+            "HTTP2-Settings: AAMAAABk",
+        ][..],
+        &[
+            "Connection: upgrade",
+            "Upgrade: websocket",
+            "Sec-WebSocket-Version: 13",
+        ][..],
+    ] {
+        service.next(Behaviour::Write(switching.clone()));
+        service.next(Behaviour::Write(switching.clone()));
+        let mut connection = Connection::open(gateway.address("public")).await;
+        let response = connection.request(request("GET", ANY, lines)).await;
+        assert_ne!(response.status, 101, "{lines:?}");
+        service.take_down().await;
+        service.bring_up().await;
+        for received in service.requests() {
+            assert_eq!(received.header("upgrade"), None, "{lines:?}");
+            assert_eq!(received.header("http2-settings"), None, "{lines:?}");
+        }
+        service.forget();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn responses_without_a_body_leave_the_connection_usable() {
+    let service = Service::start().await;
+    let gateway = gateway(&format!(
+        "name: orders, addresses: [\"{}\"]",
+        service.address()
+    ))
+    .await;
+    let mut connection = Connection::open(gateway.address("public")).await;
+    service.next(Response::new(200).body("twelve bytes"));
+    connection.send(request("HEAD", ANY, &[])).await;
+    let response = connection.read_head_response().await;
+    assert_eq!(
+        (response.status, response.header("content-length")),
+        (200, Some("12"))
+    );
+    for status in [204, 304] {
+        service.next(Behaviour::Write(
+            format!("HTTP/1.1 {status} x\r\n\r\n").into_bytes(),
+        ));
+        let response = connection.request(request("GET", ANY, &[])).await;
+        assert_eq!(response.status, status);
+    }
+    let response = connection.request(request("GET", ANY, &[])).await;
+    assert_eq!(response.text(), "hello from the service\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn grpc_passes_with_its_trailers() {
+    let authority = Authority::new("edge");
+    let edge = authority.issue_for("api.acme.example");
+    let service = Service::builder().http2().start().await;
+    let yaml = GatewayYaml::new()
+        .listener(
+            "{ name: public, address: \"127.0.0.1:0\", tls: { certificates: \
+             [{ certificate: edge.pem, private_key: edge.key }] } }",
+        )
+        .upstream_flow(&format!(
+            "name: orders, addresses: [\"{}\"], protocol: http2",
+            service.address()
+        ));
+    let gateway = Gateway::start(&[
+        ("portcullis.yaml", &yaml.render()),
+        ("policy/orders.yaml", ORDERS_POLICY),
+        ("edge.pem", &edge.certificate_pem),
+        ("edge.key", &edge.private_key_pem),
+    ])
+    .await;
+    let options = TlsOptions::new(&authority, "api.acme.example");
+    let mut connection = Http2Connection::open_tls(gateway.address("public"), &options).await;
+    for (status, message) in [("0", "ok"), ("5", "not found")] {
+        service.next(
+            Response::new(200)
+                .header("content-type", "application/grpc")
+                .body(b"\0\0\0\0\x03abc".to_vec())
+                .trailer("grpc-status", status)
+                .trailer("grpc-message", message),
+        );
+        let response = connection
+            .request(
+                "POST",
+                "https://api.acme.example/public/acme.Orders/Get",
+                &[
+                    ("content-type", "application/grpc"),
+                    ("te", "trailers"),
+                    ("grpc-timeout", "1S"),
+                ],
+                b"\0\0\0\0\x02in",
+                &[],
+            )
+            .await
+            .unwrap();
+        assert_eq!(response.status, 200);
+        assert_eq!(response.body, b"\0\0\0\0\x03abc");
+        assert_eq!(response.trailers["grpc-status"], status);
+        assert_eq!(response.trailers["grpc-message"], message);
+        let received = service.last_request();
+        assert_eq!(received.target, "/public/acme.Orders/Get");
+        assert_eq!(received.header("te"), Some("trailers"));
+        assert_eq!(received.body, b"\0\0\0\0\x02in");
+    }
+    assert_eq!(service.connections(), 1, "streams share a connection");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn http2_service_in_the_clear_is_spoken_to_with_prior_knowledge() {
+    let service = Service::builder().http2().start().await;
+    let gateway = gateway(&format!(
+        "name: orders, addresses: [\"{}\"], protocol: http2",
+        service.address()
+    ))
+    .await;
+    service.always(Behaviour::Echo);
+    let body = vec![b'x'; 300_000];
+    let answer = Caller::new()
+        .send(Method::POST, &gateway.url("/public/a?b=c"), &[], &body)
+        .await;
+    assert_eq!((answer.status, answer.body.len()), (200, body.len()));
+    assert_eq!(service.last_request().target, "/public/a?b=c");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn name_of_an_upstream_is_resolved() {
+    let service = Service::start().await;
+    let gateway = gateway(&format!(
+        "name: orders, addresses: [\"localhost:{}\"]",
+        service.address().port()
+    ))
+    .await;
+    assert_eq!(get(&gateway).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn path_and_query_are_forwarded_byte_for_byte() {
+    let world = World::start().await;
+    for target in [
+        "/public/a",
+        "/public/a/",
+        "/public/caf%C3%A9",
+        "/public/caf%c3%a9",
+        "/public/a%20b",
+        "/public/100%25",
+        "/public/%40me/@me/~me",
+        "/public/a+b,c:d@e!f$g&h'i(j)*k=l",
+        "/public/x?",
+        "/public/x?a=1&a=2&b=%2F..%2F&c=//../",
+        "/public/x?next=https://example.com/a/../b#",
+        "/public/x?q='\"<>",
+        "/public/...",
+    ] {
+        let mut connection = Connection::open(world.gateway.address("public")).await;
+        let response = connection.request(request("GET", target, &[])).await;
+        if response.status == 400 {
+            assert!(
+                target.contains(['#', '"', '<']),
+                "{target}: {}",
+                response.text()
+            );
+            continue;
+        }
+        assert_eq!(response.status, 200, "{target}");
+        let wanted = format!("GET {target} HTTP/1.1\r\n");
+        let head = world.service.last_request().head_text();
+        assert!(head.starts_with(&wanted), "{target} became {head}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn host_of_the_caller_is_what_the_service_sees() {
+    let world = World::start().await;
+    let mut connection = Connection::open(world.gateway.address("public")).await;
+    connection.request(request("GET", ANY, &[])).await;
+    assert_eq!(
+        world.service.last_request().header("host"),
+        Some("api.acme.example")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn caller_that_gives_up_frees_the_service() {
+    let service = Service::start().await;
+    let gateway = gateway(&format!(
+        "name: orders, addresses: [\"{}\"]",
+        service.address()
+    ))
+    .await;
+    service.next(Behaviour::Stall);
+    let mut connection = Connection::open(gateway.address("public")).await;
+    connection.send(request("GET", ANY, &[])).await;
+    service.wait_for_requests(1).await;
+    drop(connection);
+    eventually("end of the abandoned request", || async {
+        let lines = gateway.access_log();
+        (!lines.is_empty()).then_some(())
+    })
+    .await;
+    assert_eq!(get(&gateway).await.status, 200);
+}
