@@ -124,6 +124,37 @@ routes:
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn team_checks_its_own_file_with_the_platforms_catalog() {
+    let issuer = Issuer::start_down(SigningKey::p256("only")).await;
+    let files = offline(&issuer);
+    let catalog = run(
+        &borrowed(&files),
+        &["catalog", "--config", "portcullis.yaml"],
+        "",
+    )
+    .await;
+    assert_eq!(catalog.status, Some(0), "{catalog:?}");
+    let arguments = ["check", "--catalog", "catalog", "orders.yaml"];
+    let good = [
+        ("catalog", catalog.stdout.as_str()),
+        ("orders.yaml", ORDERS_POLICY),
+    ];
+    let output = run(&good, &arguments, "").await;
+    assert_eq!(output.status, Some(0), "{output:?}");
+    let misspelt = ORDERS_POLICY.replace("upstream: orders", "upstream: order");
+    let bad = [
+        ("catalog", catalog.stdout.as_str()),
+        ("orders.yaml", misspelt.as_str()),
+    ];
+    let output = run(&bad, &arguments, "").await;
+    assert_eq!(output.status, Some(1), "{output:?}");
+    assert!(
+        output.stderr.contains("did you mean `orders`"),
+        "{output:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn run_refuses_what_check_refuses() {
     let refused = Gateway::builder()
         .file(

@@ -16,6 +16,7 @@ mod admin;
 mod bearer;
 mod certificates;
 mod cli;
+mod clock;
 mod drain;
 mod hostile;
 mod identity_headers;

@@ -1,0 +1,202 @@
+//! Too much, too long, too slow.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use portcullis_e2e::{Caller, Connection, World};
+use serde_json::json;
+
+use super::{assert_alive, assert_all_invalid, statuses};
+use crate::steps::{bearer, request};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn token_is_bounded_before_anything_is_computed() {
+    let world = World::start().await;
+    let padded = |size: usize| {
+        let bare = world
+            .issuer
+            .token()
+            .scope("orders:read")
+            .claim("pad", json!(""))
+            .sign();
+        let padding = "x".repeat((size.saturating_sub(bare.len())) * 3 / 4);
+        world
+            .issuer
+            .token()
+            .scope("orders:read")
+            .claim("pad", json!(padding))
+            .sign()
+    };
+    let ok = padded(16_000);
+    assert!(ok.len() <= 16 << 10, "{}", ok.len());
+    let answer = Caller::new()
+        .get_with_token(&world.url("/orders/7"), &ok)
+        .await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    world.service.forget();
+    for size in [17_000, 30_000, 100_000, 1 << 20] {
+        let mut connection = Connection::open(world.gateway.address("public")).await;
+        let text = request("GET", "/orders/7", &[&bearer(&padded(size))]);
+        // The other side may stop reading in the middle of this.
+        let _ = connection.try_send(text).await;
+        let response = connection.read_response_or_close().await;
+        let status = response.map(|response| response.status);
+        assert!(
+            matches!(status, None | Some(400 | 401 | 431)),
+            "{size}: {status:?}"
+        );
+    }
+    world.service.assert_untouched();
+    assert_alive(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_a_caller_sends_is_bounded() {
+    let world = World::start().await;
+    let mut many = String::from("GET /public/x HTTP/1.1\r\nHost: h\r\n");
+    for n in 0..101 {
+        write!(many, "X-{n}: a\r\n").unwrap();
+    }
+    let long = "a".repeat(9_000);
+    let cases = [
+        ("many headers", many + "\r\n", &[400, 431][..]),
+        (
+            "long header",
+            format!(
+                "GET /public/x HTTP/1.1\r\nHost: h\r\nX: {}\r\n\r\n",
+                "a".repeat(40_000)
+            ),
+            &[400, 431],
+        ),
+        (
+            "long target",
+            format!("GET /public/{long} HTTP/1.1\r\nHost: h\r\n\r\n"),
+            &[400, 414],
+        ),
+        (
+            "long query",
+            format!("GET /public/x?{long} HTTP/1.1\r\nHost: h\r\n\r\n"),
+            &[400, 414],
+        ),
+        (
+            "very long target",
+            format!("GET /public/{} HTTP/1.1\r\n", "a".repeat(70_000)),
+            &[400, 414],
+        ),
+        (
+            "long method",
+            format!("{long} /public/x HTTP/1.1\r\nHost: h\r\n\r\n"),
+            &[400, 405, 431],
+        ),
+        (
+            "many segments",
+            format!(
+                "GET /public{} HTTP/1.1\r\nHost: h\r\n\r\n",
+                "/a".repeat(3_000)
+            ),
+            &[200, 414],
+        ),
+        (
+            "many dots",
+            format!(
+                "GET /public{} HTTP/1.1\r\nHost: h\r\n\r\n",
+                "/..".repeat(1_000)
+            ),
+            &[400],
+        ),
+    ];
+    for (name, text, allowed) in cases {
+        let statuses = statuses(&world, text.as_bytes()).await;
+        let is_allowed = statuses.iter().all(|status| allowed.contains(status));
+        assert!(is_allowed && statuses.len() <= 1, "{name}: {statuses:?}");
+    }
+    assert_alive(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_head_is_cut_off_at_its_deadline_on_every_request_of_a_connection() {
+    let world = World::start_with(|yaml| yaml.section("limits: { header_timeout: 1s }")).await;
+    for earlier_requests in [0, 1] {
+        let mut connection = Connection::open(world.gateway.address("public")).await;
+        for _ in 0..earlier_requests {
+            let response = connection
+                .request(request("GET", "/orders/health", &[]))
+                .await;
+            assert_eq!(response.status, 200);
+        }
+        let started = tokio::time::Instant::now();
+        let trickle = async {
+            for byte in request("GET", "/orders/health", &["X: y"]).bytes() {
+                if connection.try_send([byte]).await.is_err() {
+                    return;
+                }
+                if connection
+                    .is_closed_within(Duration::from_millis(200))
+                    .await
+                {
+                    return;
+                }
+            }
+        };
+        trickle.await;
+        let took = started.elapsed();
+        assert!(
+            took < Duration::from_secs(5),
+            "after {earlier_requests}: {took:?}"
+        );
+    }
+    assert_alive(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_and_idle_connections_are_closed() {
+    let world = World::start_with(|yaml| {
+        yaml.section("limits: { header_timeout: 1s, idle_timeout: 1s, body_timeout: 1s }")
+    })
+    .await;
+    let address = world.gateway.address("public");
+    let mut silent = Connection::open(address).await;
+    let mut idle = Connection::open(address).await;
+    assert_eq!(
+        idle.request(request("GET", "/orders/health", &[]))
+            .await
+            .status,
+        200
+    );
+    let mut half = Connection::open(address).await;
+    half.send("GET /orders/health HTTP/1.1\r\nHost: h\r\n")
+        .await;
+    let mut upload = Connection::open(address).await;
+    upload
+        .send(request("POST", "/public/x", &["Content-Length: 100"]) + "half")
+        .await;
+    for (name, connection) in [("silent", &mut silent), ("idle", &mut idle)] {
+        assert!(
+            connection.is_closed_within(Duration::from_secs(5)).await,
+            "{name}"
+        );
+    }
+    for (name, mut connection) in [("half a head", half), ("half a body", upload)] {
+        let ended = tokio::time::timeout(Duration::from_secs(5), connection.read_to_end()).await;
+        assert!(ended.is_ok(), "{name}");
+    }
+    assert_alive(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unknown_key_ids_by_the_hundred_cost_the_issuer_next_to_nothing() {
+    let world = World::start().await;
+    let before = world.issuer.key_set_fetches();
+    let tokens = (0..300)
+        .map(|n| {
+            let token = world
+                .issuer
+                .token()
+                .header("kid", json!(format!("made-up-{n}")));
+            (format!("{n}"), token.sign())
+        })
+        .collect();
+    assert_all_invalid(&world, tokens).await;
+    let fetches = world.issuer.key_set_fetches() - before;
+    assert!(fetches <= 2, "{fetches} fetches");
+}
