@@ -7,6 +7,11 @@ use crate::MethodSet;
     reason = "each variant is documented by its title and code"
 )]
 pub enum Denial {
+    RequestMalformed,
+    TargetTooLong,
+    HeadersTooLarge,
+    AuthorityInvalid,
+    AuthorityMisdirected,
     PathAmbiguous,
     RouteNotFound,
     MethodNotAllowed { allow: MethodSet },
@@ -55,6 +60,11 @@ impl Denial {
     #[must_use]
     pub const fn code(&self) -> &'static str {
         match self {
+            Self::RequestMalformed => "request_malformed",
+            Self::TargetTooLong => "target_too_long",
+            Self::HeadersTooLarge => "headers_too_large",
+            Self::AuthorityInvalid => "authority_invalid",
+            Self::AuthorityMisdirected => "authority_misdirected",
             Self::PathAmbiguous => "path_ambiguous",
             Self::RouteNotFound => "route_not_found",
             Self::MethodNotAllowed { .. } => "method_not_allowed",
@@ -78,13 +88,63 @@ impl Denial {
         }
     }
 
+    /// One sentence for the caller: the title of the problem (RFC 9457 §3.1.3). It never quotes what
+    /// the caller sent.
+    #[must_use]
+    pub const fn title(&self) -> &'static str {
+        match self {
+            Self::RequestMalformed => "the request is not well-formed HTTP",
+            Self::TargetTooLong => "the request target is too long",
+            Self::HeadersTooLarge => "the request has too many or too large header fields",
+            Self::AuthorityInvalid => "the request does not name exactly one valid host",
+            Self::AuthorityMisdirected => "this connection was not made for that host",
+            Self::PathAmbiguous => "the path could be read in two ways",
+            Self::RouteNotFound => "nothing is served at this host and path",
+            Self::MethodNotAllowed { .. } => "the path is not served with this method",
+            Self::CredentialMissing => "an access token is needed",
+            Self::CredentialRepeated => "more than one credential was sent",
+            Self::CredentialMalformed => "the Authorization header is not `Bearer` and one token",
+            Self::TokenMalformed => "the access token is not a signed JWT",
+            Self::TokenHeaderRefused => "the access token has a header member that is not accepted",
+            Self::TokenTypeRefused => "the token is not an access token",
+            Self::TokenAlgorithmRefused => {
+                "the access token is signed with an algorithm that is not accepted"
+            }
+            Self::TokenKeyUnknown => {
+                "the access token is signed with a key that its issuer does not publish"
+            }
+            Self::TokenSignatureInvalid => "the signature of the access token does not fit",
+            Self::TokenAudienceMismatch => "the access token is for another API",
+            Self::TokenClaimInvalid { .. } => {
+                "a claim of the access token is missing or of the wrong kind"
+            }
+            Self::TokenClaimUnrepresentable => {
+                "a claim of the access token has a value that cannot be passed on"
+            }
+            Self::TokenExpired => "the access token has expired",
+            Self::TokenNotYetValid => "the access token is not valid yet",
+            Self::IssuerUnknown => "the access token comes from an issuer that is not accepted",
+            Self::IssuerNotAccepted => "this route does not take access tokens from that issuer",
+            Self::ScopeInsufficient { .. } => {
+                "the access token lacks a scope that this route needs"
+            }
+        }
+    }
+
     /// HTTP status code.
     #[must_use]
     pub const fn status(&self) -> u16 {
         match self {
-            Self::PathAmbiguous | Self::CredentialRepeated | Self::CredentialMalformed => 400,
+            Self::RequestMalformed
+            | Self::AuthorityInvalid
+            | Self::PathAmbiguous
+            | Self::CredentialRepeated
+            | Self::CredentialMalformed => 400,
             Self::RouteNotFound => 404,
             Self::MethodNotAllowed { .. } => 405,
+            Self::TargetTooLong => 414,
+            Self::AuthorityMisdirected => 421,
+            Self::HeadersTooLarge => 431,
             Self::ScopeInsufficient { .. } => 403,
             Self::CredentialMissing
             | Self::TokenMalformed
@@ -107,7 +167,12 @@ impl Denial {
     #[must_use]
     pub const fn challenge_error(&self) -> Option<ChallengeError> {
         match self {
-            Self::PathAmbiguous
+            Self::RequestMalformed
+            | Self::TargetTooLong
+            | Self::HeadersTooLarge
+            | Self::AuthorityInvalid
+            | Self::AuthorityMisdirected
+            | Self::PathAmbiguous
             | Self::RouteNotFound
             | Self::MethodNotAllowed { .. }
             | Self::CredentialMissing => None,

@@ -101,16 +101,26 @@ impl Default for IdentityHeaders {
 
 /// The one spelling of all names that a service may take for the same: CGI and its heirs ignore
 /// case, and some of them turn everything that is no letter or digit into `_`.
-fn fold(name: &str) -> String {
-    name.chars()
-        .map(|c| {
-            if c.is_ascii_alphanumeric() {
-                c.to_ascii_lowercase()
-            } else {
-                '-'
-            }
-        })
+pub(crate) fn fold(name: &str) -> String {
+    name.bytes()
+        .map(|byte| char::from(fold_byte(byte)))
         .collect()
+}
+
+/// [`fold`] into a buffer; `None` when it is too small, and then it holds the beginning.
+pub(crate) fn fold_into<'b>(name: &str, buffer: &'b mut [u8]) -> Option<&'b [u8]> {
+    for (place, byte) in buffer.iter_mut().zip(name.bytes()) {
+        *place = fold_byte(byte);
+    }
+    buffer.get(..name.len())
+}
+
+const fn fold_byte(byte: u8) -> u8 {
+    if byte.is_ascii_alphanumeric() {
+        byte.to_ascii_lowercase()
+    } else {
+        b'-'
+    }
 }
 
 #[cfg(test)]

@@ -185,12 +185,20 @@ impl Key {
 fn parse_key(parameters: &AlgorithmParameters, algorithm: Algorithm) -> Option<ParsedPublicKey> {
     match parameters {
         AlgorithmParameters::RSA(rsa) => {
-            let (n, e) = (decode(&rsa.n)?, decode(&rsa.e)?);
-            let n: Vec<u8> = n.into_iter().skip_while(|byte| *byte == 0).collect();
+            let without_zeros = |number: Vec<u8>| -> Vec<u8> {
+                number.into_iter().skip_while(|byte| *byte == 0).collect()
+            };
+            let n = without_zeros(decode(&rsa.n)?);
+            let e = without_zeros(decode(&rsa.e)?);
+            // RFC 8017 §3.1: odd, and 3 or more. With 1, anybody can sign.
+            if e == [1] || e.last().is_none_or(|byte| byte % 2 == 0) {
+                return None;
+            }
             // RFC 7518 §3.3: 2048 bits or more, counted from the highest bit that is set.
             if n.len() < 256
                 || (n.len() == 256 && n.first().is_none_or(|byte| *byte < 0x80))
                 || n.len() > 1024
+                || has_roca_fingerprint(&n)
             {
                 return None;
             }
@@ -226,6 +234,23 @@ fn parse_key(parameters: &AlgorithmParameters, algorithm: Algorithm) -> Option<P
     }
 }
 
+/// Whether the private key follows from the modulus `n` (ROCA, CVE-2017-15361): the primes of
+/// certain smart cards and TPMs are powers of 65537 modulo every small prime, and so is their
+/// product. One in 2^28 of other moduli looks the same and is refused with them.
+fn has_roca_fingerprint(n: &[u8]) -> bool {
+    let is_prime = |number: &u32| (2..*number).all(|divisor| !number.is_multiple_of(divisor));
+    (3..=167).filter(is_prime).all(|prime| {
+        let residue = n
+            .iter()
+            .fold(0, |residue, byte| (residue << 8 | u32::from(*byte)) % prime);
+        let mut power = 1;
+        (1..prime).any(|_| {
+            power = power * 65_537 % prime;
+            power == residue
+        })
+    })
+}
+
 fn rsa_parameters(algorithm: Algorithm) -> Option<&'static RsaParameters> {
     match algorithm {
         Algorithm::RS256 => Some(&signature::RSA_PKCS1_2048_8192_SHA256),
@@ -241,3 +266,6 @@ fn rsa_parameters(algorithm: Algorithm) -> Option<&'static RsaParameters> {
 fn decode(text: &str) -> Option<Vec<u8>> {
     URL_SAFE_NO_PAD.decode(text).ok()
 }
+
+#[cfg(test)]
+mod tests;

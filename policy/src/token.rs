@@ -17,19 +17,9 @@ use crate::{
     reason = "the token must not be printed"
 )]
 pub struct PresentedToken {
-    signing_input: Box<[u8]>,
-    signature: Vec<u8>,
-    algorithm: Algorithm,
-    key_id: Option<Box<str>>,
-    kind: Option<Box<str>>,
+    jws: Jws,
     claims: BTreeMap<Box<str>, Value>,
 }
-
-/// Header members that would let the token choose its key, its protection or its encoding
-/// (RFC 8725 §3.10, RFC 7797, RFC 7516), and `cty`, which says that the payload is another token.
-const REFUSED_HEADER_MEMBERS: [&str; 9] = [
-    "crit", "b64", "zip", "enc", "jku", "jwk", "x5u", "x5c", "cty",
-];
 
 impl PresentedToken {
     /// Takes a compact JWS apart. Its length was bounded by the caller.
@@ -37,51 +27,11 @@ impl PresentedToken {
     /// # Errors
     /// When it is malformed, has a refused header member, or an algorithm that is never accepted.
     pub fn parse(compact: &str) -> Result<Self, Denial> {
-        let mut parts = compact.splitn(4, '.');
-        let (Some(header), Some(payload), Some(signature), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
-            return Err(Denial::TokenMalformed);
-        };
-        let decode = |part: &str| {
-            URL_SAFE_NO_PAD
-                .decode(part)
-                .map_err(|_| Denial::TokenMalformed)
-        };
-        let header_json = decode(header)?;
-        let members = Members::parse(&header_json).ok_or(Denial::TokenMalformed)?;
-        if REFUSED_HEADER_MEMBERS
-            .iter()
-            .any(|refused| members.has(refused))
-        {
-            return Err(Denial::TokenHeaderRefused);
-        }
-        let algorithm = members
-            .get("alg")
-            .and_then(Value::as_str)
-            .and_then(|name| name.parse().ok())
-            .ok_or(Denial::TokenAlgorithmRefused)?;
-        let text = |name| match members.get(name) {
-            None => Ok(None),
-            Some(Value::String(text)) => Ok(Some(Box::<str>::from(text.as_str()))),
-            Some(_) => Err(Denial::TokenMalformed),
-        };
-        let (key_id, kind) = (text("kid")?, text("typ")?);
-        let payload_json = decode(payload)?;
-        let claims = Members::parse(&payload_json)
+        let (jws, payload) = Jws::parse(compact)?;
+        let claims = Members::parse(&payload)
             .ok_or(Denial::TokenMalformed)?
             .into_map();
-        let signing_input = compact
-            .get(..header.len() + 1 + payload.len())
-            .ok_or(Denial::TokenMalformed)?;
-        Ok(Self {
-            signing_input: signing_input.as_bytes().into(),
-            signature: decode(signature)?,
-            algorithm,
-            key_id,
-            kind,
-            claims,
-        })
+        Ok(Self { jws, claims })
     }
 
     /// The configured issuer that the token names.
@@ -100,7 +50,7 @@ impl PresentedToken {
     /// The key that the token names.
     #[must_use]
     pub fn key_id(&self) -> Option<&str> {
-        self.key_id.as_deref()
+        self.jws.key_id.as_deref()
     }
 
     /// The order of checks: algorithm, key and signature, type, then claims at `now`.
@@ -114,15 +64,10 @@ impl PresentedToken {
         now: UnixTime,
     ) -> Result<VerifiedToken, Denial> {
         // RFC 8725 §3.1: before any key is used.
-        if !issuer.algorithms.contains(&self.algorithm) {
+        if !issuer.algorithms.contains(&self.jws.algorithm) {
             return Err(Denial::TokenAlgorithmRefused);
         }
-        keys.verify(
-            self.key_id.as_deref(),
-            self.algorithm,
-            &self.signing_input,
-            &self.signature,
-        )?;
+        self.jws.verify(keys)?;
         self.check_type(issuer.profile)?;
         let claims = self.claims;
         if claims.get("iss").and_then(Value::as_str) != Some(&*issuer.issuer) {
@@ -166,7 +111,7 @@ impl PresentedToken {
 
     /// RFC 9068 §4; RFC 8725 §3.11, §3.12: a token of another kind is no access token.
     fn check_type(&self, profile: TokenProfile) -> Result<(), Denial> {
-        let kind = self.kind.as_deref().map(str::to_ascii_lowercase);
+        let kind = self.jws.kind.as_deref().map(str::to_ascii_lowercase);
         let kind = kind
             .as_deref()
             .map(|kind| kind.strip_prefix("application/").unwrap_or(kind));
@@ -195,6 +140,76 @@ impl PresentedToken {
             }
             _ => Err(Denial::TokenTypeRefused),
         }
+    }
+}
+
+/// A compact JWS (RFC 7515 §3.1) taken apart, whatever its payload is.
+struct Jws {
+    signing_input: Box<[u8]>,
+    signature: Vec<u8>,
+    algorithm: Algorithm,
+    key_id: Option<Box<str>>,
+    kind: Option<Box<str>>,
+}
+
+/// Header members that would let the token choose its key, its protection or its encoding
+/// (RFC 8725 §3.10, RFC 7797, RFC 7516), and `cty`, which says that the payload is another token.
+const REFUSED_HEADER_MEMBERS: [&str; 9] = [
+    "crit", "b64", "zip", "enc", "jku", "jwk", "x5u", "x5c", "cty",
+];
+
+impl Jws {
+    /// The JWS and its payload.
+    fn parse(compact: &str) -> Result<(Self, Vec<u8>), Denial> {
+        let mut parts = compact.splitn(4, '.');
+        let (Some(header), Some(payload), Some(signature), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(Denial::TokenMalformed);
+        };
+        let decode = |part: &str| {
+            URL_SAFE_NO_PAD
+                .decode(part)
+                .map_err(|_| Denial::TokenMalformed)
+        };
+        let header_json = decode(header)?;
+        let members = Members::parse(&header_json).ok_or(Denial::TokenMalformed)?;
+        if REFUSED_HEADER_MEMBERS
+            .iter()
+            .any(|refused| members.has(refused))
+        {
+            return Err(Denial::TokenHeaderRefused);
+        }
+        let algorithm = members
+            .get("alg")
+            .and_then(Value::as_str)
+            .and_then(|name| name.parse().ok())
+            .ok_or(Denial::TokenAlgorithmRefused)?;
+        let text = |name| match members.get(name) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(Box::<str>::from(text.as_str()))),
+            Some(_) => Err(Denial::TokenMalformed),
+        };
+        let signing_input = compact
+            .get(..header.len() + 1 + payload.len())
+            .ok_or(Denial::TokenMalformed)?;
+        let jws = Self {
+            signing_input: signing_input.as_bytes().into(),
+            signature: decode(signature)?,
+            algorithm,
+            key_id: text("kid")?,
+            kind: text("typ")?,
+        };
+        Ok((jws, decode(payload)?))
+    }
+
+    fn verify(&self, keys: &KeySet) -> Result<(), Denial> {
+        keys.verify(
+            self.key_id.as_deref(),
+            self.algorithm,
+            &self.signing_input,
+            &self.signature,
+        )
     }
 }
 
@@ -232,7 +247,7 @@ fn time(
     let seconds = match value {
         Value::Number(number) => number
             .as_i64()
-            .or_else(|| number.to_string().split_once('.')?.0.parse().ok()),
+            .or_else(|| whole_seconds(&number.to_string())),
         _ => None,
     };
     match seconds {
@@ -241,6 +256,13 @@ fn time(
         }
         _ => Err(Denial::TokenClaimInvalid { claim }),
     }
+}
+
+/// `1.5` is 1, but `1.5e300` is not: it would be a time in the past.
+fn whole_seconds(number: &str) -> Option<i64> {
+    let (whole, fraction) = number.split_once('.')?;
+    let is_plain = fraction.bytes().all(|byte| byte.is_ascii_digit());
+    is_plain.then(|| whole.parse().ok()).flatten()
 }
 
 fn scopes(claims: &BTreeMap<Box<str>, Value>, claim: ScopeClaim) -> Result<Vec<Box<str>>, Denial> {
@@ -321,3 +343,6 @@ impl VerifiedToken {
         self.refused_from
     }
 }
+
+#[cfg(test)]
+mod tests;

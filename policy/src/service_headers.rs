@@ -1,0 +1,259 @@
+use std::collections::HashMap;
+
+use crate::IdentityHeaders;
+use crate::identity_headers::{fold, fold_into};
+
+/// What becomes of a header field of a caller on its way to a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeaderFate {
+    /// The service gets it as it came.
+    Forward,
+    /// It ends here: it speaks about the connection, or to the gateway alone.
+    Remove,
+    /// It ends here, and was an attempt to speak in the gateway's name.
+    RemoveForgery,
+}
+
+/// Decides which header fields of a caller a service may see: the identity headers, whatever speaks
+/// about the caller's identity or address to some service, and whatever would make a service see
+/// another request than the one that was judged are the gateway's to write, in every spelling that
+/// a service may fold to the same name.
+#[derive(Debug)]
+pub struct ServiceHeaders {
+    fates: HashMap<Box<[u8]>, Listed>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Listed {
+    /// Of the registered spelling, letters in any case.
+    as_registered: HeaderFate,
+    /// Of any other spelling that folds to it.
+    as_variant: HeaderFate,
+}
+
+/// Written by proxies about callers, and believed by services that expect to be behind one.
+const IDENTITY_OF_OTHERS: [&str; 12] = [
+    "remote-user",
+    "remote-groups",
+    "remote-email",
+    "remote-name",
+    "x-remote-user",
+    "x-remote-group",
+    "x-user",
+    "x-userinfo",
+    "x-authenticated-user",
+    "x-authenticated-userid",
+    "x-real-ip",
+    "x-client-ip",
+];
+
+/// Would change the method, the target or the origin that a service sees.
+const OVERRIDES: [&str; 10] = [
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-original-url",
+    "x-original-uri",
+    "x-original-host",
+    "x-original-method",
+    "x-rewrite-url",
+    "x-host",
+    "x-cluster-client-ip",
+];
+
+/// About one connection only (RFC 9110 §7.6.1), or for the gateway only.
+const HOP_BY_HOP: [&str; 8] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "http2-settings",
+    "upgrade",
+    "trailer",
+];
+
+/// Have a meaning that a service may not take from a variant of the name.
+const EXACT_ONLY: [&str; 9] = [
+    "authorization",
+    "content-length",
+    "content-type",
+    "cookie",
+    "expect",
+    "host",
+    "te",
+    "traceparent",
+    "transfer-encoding",
+];
+
+/// Written by the gateway itself under one name.
+const WRITTEN_BY_THE_GATEWAY: [&str; 3] = ["forwarded", "x-request-id", "tracestate"];
+
+/// Families of names that speak about callers.
+const FAMILIES: [&[u8]; 7] = [
+    b"x-forwarded-",
+    b"x-auth-",
+    b"x-ssl-client-",
+    b"ssl-client-",
+    b"x-client-cert",
+    b"x-envoy-",
+    b"x-portcullis-",
+];
+
+/// Names up to this length are folded without allocating.
+const USUAL_LENGTH: usize = 64;
+
+impl ServiceHeaders {
+    /// For services that are told about callers by `identity`.
+    #[must_use]
+    pub fn new(identity: &IdentityHeaders) -> Self {
+        use HeaderFate::{Forward, Remove, RemoveForgery};
+        let mut fates = HashMap::new();
+        let mut list = |names: &[&str], as_registered, as_variant| {
+            for name in names {
+                fates.insert(
+                    name.as_bytes().into(),
+                    Listed {
+                        as_registered,
+                        as_variant,
+                    },
+                );
+            }
+        };
+        list(&EXACT_ONLY, Forward, Remove);
+        list(&HOP_BY_HOP, Remove, Remove);
+        list(&WRITTEN_BY_THE_GATEWAY, Remove, Remove);
+        list(&OVERRIDES, Remove, Remove);
+        list(&IDENTITY_OF_OTHERS, Remove, Remove);
+        for (name, _) in identity.iter() {
+            fates.insert(
+                fold(name.as_str()).into_bytes().into(),
+                Listed {
+                    as_registered: RemoveForgery,
+                    as_variant: RemoveForgery,
+                },
+            );
+        }
+        Self { fates }
+    }
+
+    /// What becomes of a field called `name`, a valid field name in any case.
+    #[must_use]
+    pub fn fate(&self, name: &str) -> HeaderFate {
+        let mut buffer = [0; USUAL_LENGTH];
+        let unusual;
+        let folded: &[u8] = match fold_into(name, &mut buffer) {
+            Some(folded) => folded,
+            None => {
+                unusual = fold(name);
+                unusual.as_bytes()
+            }
+        };
+        if let Some(listed) = self.fates.get(folded) {
+            let is_variant = name
+                .bytes()
+                .any(|byte| !byte.is_ascii_alphanumeric() && byte != b'-');
+            return if is_variant {
+                listed.as_variant
+            } else {
+                listed.as_registered
+            };
+        }
+        if FAMILIES.iter().any(|family| folded.starts_with(family)) {
+            HeaderFate::Remove
+        } else {
+            HeaderFate::Forward
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fate(name: &str) -> HeaderFate {
+        ServiceHeaders::new(&IdentityHeaders::default()).fate(name)
+    }
+
+    #[test]
+    fn ordinary_fields_are_forwarded() {
+        for name in [
+            "accept",
+            "User-Agent",
+            "content-type",
+            "Content-Length",
+            "cookie",
+            "X-Custom",
+            "authorization",
+            "grpc-timeout",
+            "x-users",
+            "Host",
+            "transfer-encoding",
+        ] {
+            assert_eq!(fate(name), HeaderFate::Forward, "{name}");
+        }
+        assert_eq!(fate(&"x".repeat(1_000)), HeaderFate::Forward);
+    }
+
+    #[test]
+    fn what_speaks_in_the_gateways_name_is_a_forgery_in_every_spelling() {
+        for name in [
+            "x-user-id",
+            "X_User_ID",
+            "X-User.ID",
+            "x~scopes",
+            "X-CLIENT-ID",
+        ] {
+            assert_eq!(fate(name), HeaderFate::RemoveForgery, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_name_of_any_length_is_recognized() {
+        let long = format!("x-{}", "tenant-".repeat(30) + "id");
+        let identity = IdentityHeaders::new([(long.as_str(), "tenant")]).unwrap();
+        let headers = ServiceHeaders::new(&identity);
+        assert_eq!(
+            headers.fate(&long.replace('-', "_")),
+            HeaderFate::RemoveForgery
+        );
+        assert_eq!(headers.fate(&format!("{long}s")), HeaderFate::Forward);
+    }
+
+    #[test]
+    fn what_would_change_the_request_or_the_caller_is_removed_in_every_spelling() {
+        for name in [
+            "x-forwarded-for",
+            "X_Forwarded_User",
+            "forwarded",
+            "Remote-User",
+            "remote_user",
+            "X-HTTP-Method-Override",
+            "x-original-url",
+            "X-SSL-Client-Cert",
+            "SSL_CLIENT_S_DN",
+            "x-auth-request-user",
+            "connection",
+            "proxy-authorization",
+            "upgrade",
+            "x-real-ip",
+            "x-portcullis-anything",
+        ] {
+            assert_eq!(fate(name), HeaderFate::Remove, "{name}");
+        }
+        let long = format!("x-forwarded-{}", "x".repeat(1_000));
+        assert_eq!(fate(&long), HeaderFate::Remove);
+    }
+
+    #[test]
+    fn variants_of_a_name_with_a_meaning_are_removed() {
+        for name in [
+            "content_length",
+            "Transfer_Encoding",
+            "transfer.encoding",
+            "Content_Type",
+        ] {
+            assert_eq!(fate(name), HeaderFate::Remove, "{name}");
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! What holds for all inputs, not for the examples that somebody thought of.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "tests fail by panicking"
+)]
+
+mod identity_headers;
+mod paths;
+mod routes;
+mod scopes;
+#[path = "../signing/mod.rs"]
+mod signing;
+mod tokens;
+
+use proptest::test_runner::Config;
+
+/// A failure becomes a test with a name, so none is kept in a file.
+fn cases(cases: u32) -> Config {
+    Config {
+        cases,
+        failure_persistence: None,
+        ..Config::default()
+    }
+}
