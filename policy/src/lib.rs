@@ -103,6 +103,7 @@ mod scope;
 mod service_headers;
 mod token;
 mod unix_time;
+mod what_if;
 
 pub use challenge::challenge;
 pub use decision::{Permit, decide};
@@ -125,3 +126,4 @@ pub use scope::{InvalidScope, Scope, ScopeId, ScopeRegistry, ScopeSet};
 pub use service_headers::{HeaderFate, ServiceHeaders};
 pub use token::{PresentedToken, VerifiedToken};
 pub use unix_time::UnixTime;
+pub use what_if::{Evidence, SupposedPrincipal, Supposition, what_if};

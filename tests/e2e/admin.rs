@@ -178,8 +178,8 @@ async fn known_series_start_at_zero() {
             vec![("route", "orders-read"), ("outcome", "admitted")],
         ),
         (
-            "portcullis_requests_total",
-            vec![("route", "orders-read"), ("code", "token_expired")],
+            "portcullis_token_verifications_total",
+            vec![("issuer", "acme"), ("result", "refused")],
         ),
         (
             "portcullis_key_set_refreshes_total",

@@ -396,7 +396,6 @@ async fn request_that_no_route_matches_is_not_found_with_and_without_a_token() {
         "/orders/7/lines",
         "/ORDERS/7",
         "/administrator",
-        "/admin",
         "/metrics",
         "/healthz",
         "/readyz",

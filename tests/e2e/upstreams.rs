@@ -353,7 +353,6 @@ async fn response_that_two_parsers_could_read_differently_is_refused_or_made_pla
     ];
     for (name, rest) in cases {
         let bytes = format!("HTTP/1.1 200 OK\r\n{rest}").into_bytes();
-        service.next(Behaviour::WriteAndClose(bytes.clone()));
         service.next(Behaviour::WriteAndClose(bytes));
         let mut connection = Connection::open(gateway.address("public")).await;
         let response = connection.request(request("GET", ANY, &[])).await;

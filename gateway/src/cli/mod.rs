@@ -7,6 +7,8 @@
 
 mod catalog;
 mod check;
+mod explain;
+mod run;
 mod schema;
 
 use std::path::PathBuf;
@@ -24,8 +26,12 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Serve.
+    Run(run::Run),
     /// Load the configuration, print every problem, exit 1 when there is an error.
     Check(check::Check),
+    /// Say what would happen to a request, and why.
+    Explain(explain::Explain),
     /// Print the names that policy files may use, for `check --catalog`.
     Catalog(catalog::Catalog),
     /// Print a JSON Schema, for editors.
@@ -49,13 +55,17 @@ struct ConfigPath {
 const GOOD: u8 = 0;
 const FOUND_WANTING: u8 = 1;
 const ENVIRONMENT: u8 = 3;
+/// A deadline passed.
+const TIMED_OUT: u8 = 4;
 
 impl Cli {
     /// Runs the command.
     #[must_use]
     pub fn run(self) -> ExitCode {
         ExitCode::from(match self.command {
+            Command::Run(run) => run.run(),
             Command::Check(check) => check.run(),
+            Command::Explain(explain) => explain.run(),
             Command::Catalog(catalog) => catalog.run(),
             Command::Schema(schema) => schema.run(),
         })

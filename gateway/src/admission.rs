@@ -1,0 +1,39 @@
+//! The story of a request: who asks, for what, and whether they may.
+
+use portcullis_policy::{self as policy, Access, Permit};
+
+use crate::authentication::access_token;
+use crate::downstream::credential;
+use crate::downstream::request::Arrived;
+use crate::exchange::Exchange;
+use crate::refusal::Refusal;
+
+/// A request in, a permit or a refusal out.
+///
+/// # Errors
+/// The first reason to refuse it.
+pub(crate) async fn admit(
+    header: &pingora_http::RequestHeader,
+    exchange: &mut Exchange,
+) -> Result<Permit, Refusal> {
+    let snapshot = std::sync::Arc::clone(exchange.snapshot());
+    let limits = &snapshot.config().limits;
+
+    let request = Arrived::read(header, limits)?; // what arrived
+    if let (Some(connection), Some(host)) = (exchange.connection(), request.host()) {
+        connection.serves(host, snapshot.listener_tls(&connection.listener))?;
+    }
+
+    let route = snapshot.routes().find(&request.as_policy())?; // what it asks for
+    exchange.belongs_to(route.id);
+
+    let now = exchange.now();
+    let principal = match &route.access {
+        Access::Public => None, // nobody is asked
+        Access::Protected(_) => {
+            let token = credential::find(header, request.query(), limits.token_bytes)?; // what it presents
+            Some(access_token::authenticate(&snapshot, token, now).await?) // who that is
+        }
+    };
+    Ok(policy::decide(route, principal.as_ref(), now)?) // may it
+}

@@ -1,0 +1,101 @@
+//! An access token → the principal that it speaks for.
+
+use std::sync::Arc;
+
+use portcullis_policy::{Denial, IssuerId, PresentedToken, Principal, UnixTime};
+
+use super::token_cache::{Remembered, TokenHash};
+use crate::issuer::KeySetCache;
+use crate::issuer::key_set_cache::{LoadedKeySet, UnknownKey};
+use crate::refusal::{Fault, Refusal};
+use crate::snapshot::Snapshot;
+use crate::telemetry::metrics::labels::TokenVerification;
+
+/// Who presents `token`, in the terms of `snapshot`.
+///
+/// # Errors
+/// What is wrong with the token; [`Fault::KeysUnavailable`] when nobody can say.
+pub(crate) async fn authenticate(
+    snapshot: &Snapshot,
+    token: &str,
+    now: UnixTime,
+) -> Result<Arc<Principal>, Refusal> {
+    let hash = TokenHash::of(token);
+    if let Some(remembered) = snapshot.tokens().get(&hash) {
+        let key_sets = snapshot.key_set_cache(remembered.principal.issuer())?;
+        let is_expired = remembered.principal.is_expired(now);
+        // A key that was withdrawn, or a set that grew too old, takes its tokens along.
+        if key_sets.is_current(&remembered.key_set) && !is_expired {
+            key_sets.metrics().token_judged(TokenVerification::Cached);
+            return Ok(remembered.principal);
+        }
+        snapshot.tokens().remove(&hash);
+    }
+    let presented = PresentedToken::parse(token)?;
+    let (issuer, _) = presented.issuer(snapshot.issuers())?;
+    let key_sets = snapshot.key_set_cache(issuer)?;
+    let verdict = verify(snapshot, key_sets, issuer, presented, token, now).await;
+    match verdict {
+        Ok(remembered) => {
+            key_sets.metrics().token_judged(TokenVerification::Verified);
+            let principal = Arc::clone(&remembered.principal);
+            snapshot.tokens().insert(hash, remembered);
+            Ok(principal)
+        }
+        Err(refusal) => {
+            if let Refusal::Denied(_) = refusal {
+                key_sets.metrics().token_judged(TokenVerification::Refused);
+            }
+            Err(refusal)
+        }
+    }
+}
+
+async fn verify(
+    snapshot: &Snapshot,
+    key_sets: &KeySetCache,
+    issuer: IssuerId,
+    presented: PresentedToken,
+    token: &str,
+    now: UnixTime,
+) -> Result<Remembered, Refusal> {
+    let key_set = key_sets.current().ok_or(Fault::KeysUnavailable)?;
+    let key_id = presented.key_id().map(Box::<str>::from);
+    let verdict = verify_with(snapshot, issuer, presented, key_set, now);
+    let (Err((Denial::TokenKeyUnknown, key_set)), Some(key_id)) = (&verdict, key_id) else {
+        return verdict.map_err(|(denial, _)| denial.into());
+    };
+    match key_sets.ask_for(&key_id, key_set).await {
+        UnknownKey::NotPublished => Err(Denial::TokenKeyUnknown.into()),
+        UnknownKey::NoVerdict => Err(Fault::KeysUnavailable.into()),
+        UnknownKey::LookAgain => {
+            let key_set = key_sets.current().ok_or(Fault::KeysUnavailable)?;
+            let presented = PresentedToken::parse(token)?;
+            verify_with(snapshot, issuer, presented, key_set, now)
+                .map_err(|(denial, _)| denial.into())
+        }
+    }
+}
+
+fn verify_with(
+    snapshot: &Snapshot,
+    id: IssuerId,
+    presented: PresentedToken,
+    key_set: Arc<LoadedKeySet>,
+    now: UnixTime,
+) -> Result<Remembered, (Denial, Arc<LoadedKeySet>)> {
+    let Some(issuer) = snapshot.issuers().get(id) else {
+        return Err((Denial::IssuerUnknown, key_set));
+    };
+    let config = snapshot.config();
+    let principal = presented
+        .verify((id, issuer), key_set.keys(), now)
+        .and_then(|token| Principal::new(&token, &config.identity_headers, &config.scopes));
+    match principal {
+        Ok(principal) => Ok(Remembered {
+            principal: Arc::new(principal),
+            key_set,
+        }),
+        Err(denial) => Err((denial, key_set)),
+    }
+}

@@ -1,0 +1,6 @@
+//! What a request presents → who that is.
+
+pub mod access_token;
+mod token_cache;
+
+pub(crate) use token_cache::TokenCache;

@@ -1,0 +1,244 @@
+//! One connection of a caller, and the requests on it.
+//!
+//! HTTP/1 is driven from here, request by request: [`head`] reads and checks each head, and only
+//! then does Pingora get the bytes. So the deadlines and bounds of a head hold for every request of
+//! a connection, and nothing that two parsers could read differently reaches one.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pingora_core::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp as _};
+use pingora_core::protocols::http::ServerSession;
+use pingora_core::protocols::http::v2::server::{H2Options, default_h2_options};
+use pingora_core::protocols::{Shutdown, Stream};
+use pingora_core::server::ShutdownWatch;
+use pingora_proxy::{HttpProxy, Session};
+use portcullis_config::{ClientCertificates, Limits};
+use portcullis_policy::{Denial, Host};
+use tokio::io::AsyncWriteExt as _;
+
+use super::head::{self, Head};
+use super::response;
+use super::stream::ClientStream;
+use super::tls::ListenerTls;
+use crate::exchange::{Exchange, RequestLine};
+use crate::proxy::Proxy;
+use crate::snapshot::Snapshot;
+
+/// What is known about a connection, for every request on it.
+#[derive(Debug)]
+pub struct Connection {
+    /// Name of the listener.
+    pub(crate) listener: Arc<str>,
+    /// The other end of the socket.
+    pub(crate) peer: SocketAddr,
+    /// What the handshake settled; `None` for plain HTTP.
+    pub(crate) tls: Option<ConnectionTls>,
+}
+
+/// What a TLS handshake settled.
+#[derive(Debug)]
+pub(crate) struct ConnectionTls {
+    /// Whether the caller was asked for a certificate, and whose it could be.
+    pub(crate) client_certificates: ClientCertificates,
+    /// Whether it showed one.
+    pub(crate) has_client_certificate: bool,
+}
+
+impl Connection {
+    /// The connection that a request came on.
+    pub(crate) fn of(session: &Session) -> Option<&Arc<Self>> {
+        let facts = session.digest()?.proxy_digest.as_ref()?;
+        facts.user_data.as_ref()?.downcast_ref()
+    }
+
+    /// `http` or `https`.
+    pub(crate) const fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+
+    /// Whether requests for `host` may come on this connection: whoever is asked for a certificate
+    /// under that name has to have been asked here, by the same rule (RFC 9110 §7.4). The rule may
+    /// have changed since the handshake; then it is the new one that has to be met.
+    ///
+    /// # Errors
+    /// [`Denial::AuthorityMisdirected`]: the caller has to make another connection.
+    pub(crate) fn serves(&self, host: &Host, listener: Option<&ListenerTls>) -> Result<(), Denial> {
+        let (Some(tls), Some(listener)) = (&self.tls, listener) else {
+            return Ok(());
+        };
+        let asked = &tls.client_certificates;
+        let demanded = listener.client_certificates(host.as_str());
+        let is_met = match (asked, demanded) {
+            (ClientCertificates::Off, ClientCertificates::Off) => true,
+            (ClientCertificates::Optional(then), ClientCertificates::Optional(now)) => {
+                !tls.has_client_certificate || is_within(then, now)
+            }
+            (ClientCertificates::Required(then), ClientCertificates::Required(now)) => {
+                is_within(then, now)
+            }
+            (
+                ClientCertificates::Off
+                | ClientCertificates::Optional(_)
+                | ClientCertificates::Required(_),
+                _,
+            ) => false,
+        };
+        if is_met {
+            Ok(())
+        } else {
+            Err(Denial::AuthorityMisdirected)
+        }
+    }
+}
+
+/// Whether everybody whom `then` vouched for is vouched for `now`.
+fn is_within<T: PartialEq>(then: &Arc<[T]>, now: &Arc<[T]>) -> bool {
+    Arc::ptr_eq(then, now) || then.iter().all(|authority| now.contains(authority))
+}
+
+/// Serves HTTP/1 until the connection ends.
+pub(crate) async fn serve_http1(
+    stream: ClientStream,
+    connection: &Arc<Connection>,
+    proxy: &Arc<HttpProxy<Proxy>>,
+    gateway: &crate::gateway::Gateway,
+    mut shutdown: ShutdownWatch,
+) {
+    let mut stream: Stream = Box::new(stream);
+    let mut settings = None;
+    loop {
+        let snapshot = gateway.snapshot();
+        let limits = &snapshot.config().limits;
+        let patience = match settings {
+            None => limits.header_timeout,
+            Some(_) => limits.idle_timeout,
+        };
+        let head = tokio::select! {
+            biased;
+            head = head::read(&mut stream, patience, limits) => head,
+            _ = stopped(&mut shutdown) => Head::Ended,
+        };
+        let bytes = match head {
+            Head::Complete(bytes) => bytes,
+            Head::Ended => return,
+            Head::Refused(denial, bytes) => {
+                refuse_head(&mut stream, denial, &bytes, connection, snapshot).await;
+                return;
+            }
+        };
+        let mut session = ServerSession::new_http1(stream);
+        match settings.take() {
+            None => {
+                session.set_keepalive(Some(0));
+                session.set_keepalive_reuses_remaining(Some(limits.requests_per_connection));
+            }
+            Some(settings) => {
+                let settings: pingora_core::apps::HttpPersistentSettings = settings;
+                settings.apply_to_session(&mut session);
+            }
+        }
+        session.set_pipelined_prefix(bytes);
+        session.set_read_timeout(Some(limits.body_timeout));
+        session.set_write_timeout(Some(limits.body_timeout));
+        let Some(reused) = proxy.process_new_http(session, &shutdown).await else {
+            return;
+        };
+        let (reused_stream, reused_settings) = reused.consume();
+        stream = reused_stream;
+        settings = reused_settings;
+    }
+}
+
+/// Resolves when the gateway drains.
+async fn stopped(shutdown: &mut ShutdownWatch) {
+    // An error says that the sender is gone: then the gateway is, too.
+    let _ = shutdown.wait_for(|is_stopping| *is_stopping).await;
+}
+
+/// Answers a head that nothing else will see, and ends the connection: where the next request would
+/// begin is anybody's guess.
+async fn refuse_head(
+    stream: &mut Stream,
+    denial: Denial,
+    bytes: &[u8],
+    connection: &Arc<Connection>,
+    snapshot: Arc<Snapshot>,
+) {
+    let line = RequestLine::from_head(bytes);
+    let mut exchange = Exchange::new(snapshot);
+    exchange.arrive_without_head(Arc::clone(connection));
+    exchange.refuse(denial.into());
+    let answer = response::http1(&exchange);
+    let is_sent = tokio::time::timeout(WRITE_TIMEOUT, async {
+        stream.write_all(&answer).await?;
+        stream.flush().await
+    })
+    .await
+    .is_ok_and(|written| written.is_ok());
+    exchange.finish(
+        &line,
+        is_sent.then(|| exchange.refused_status()),
+        0,
+        answer.len() as u64,
+    );
+    Shutdown::shutdown(stream.as_mut()).await;
+}
+
+/// For the answer to a head that was refused.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Serves HTTP/2 until the connection ends.
+pub(crate) async fn serve_http2(
+    stream: ClientStream,
+    proxy: &Arc<HttpProxy<Proxy>>,
+    limits: &Limits,
+    shutdown: ShutdownWatch,
+) {
+    let app = Arc::new(Http2 {
+        proxy: Arc::clone(proxy),
+        options: {
+            let mut options = HttpServerOptions::default();
+            options.h2_idle_timeout = Some(limits.idle_timeout);
+            options
+        },
+        limits: http2_options(limits),
+    });
+    app.process_new(Box::new(stream), &shutdown).await;
+}
+
+/// Pingora's proxy with the limits of one connection.
+struct Http2 {
+    proxy: Arc<HttpProxy<Proxy>>,
+    options: HttpServerOptions,
+    limits: H2Options,
+}
+
+fn http2_options(limits: &Limits) -> H2Options {
+    let mut options = default_h2_options();
+    let list = limits.header_bytes.saturating_add(limits.target_bytes);
+    options.max_header_list_size(u32::try_from(list).unwrap_or(u32::MAX));
+    options.max_concurrent_streams(limits.http2_streams);
+    options
+}
+
+#[async_trait]
+impl HttpServerApp for Http2 {
+    async fn process_new_http(
+        self: &Arc<Self>,
+        session: ServerSession,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        self.proxy.process_new_http(session, shutdown).await
+    }
+
+    fn h2_options(&self) -> Option<H2Options> {
+        Some(self.limits.clone())
+    }
+
+    fn server_options(&self) -> Option<&HttpServerOptions> {
+        Some(&self.options)
+    }
+}

@@ -1,0 +1,14 @@
+//! Facing the caller: sockets and TLS ([`listener`], [`tls`], [`stream`]), one connection's requests
+//! ([`connection`], [`head`]), what a request says ([`request`], [`credential`], [`forwarding`],
+//! [`trace`]), and the answer when it is refused ([`response`]).
+
+pub mod connection;
+pub mod credential;
+pub mod forwarding;
+pub mod head;
+pub mod listener;
+pub mod request;
+pub mod response;
+pub mod stream;
+pub mod tls;
+pub mod trace;

@@ -1,0 +1,337 @@
+//! The phases of Pingora's proxy, in running order; each is a few lines that call whoever knows.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use http::HeaderValue;
+use pingora_core::modules::http::HttpModules;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::{Error, ErrorSource, ErrorType, Result};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+use portcullis_policy::Denial;
+use std::time::Instant;
+
+use crate::admission;
+use crate::downstream::connection::Connection;
+use crate::downstream::response;
+use crate::downstream::trace::{REQUEST_ID, TRACESTATE};
+use crate::exchange::{Exchange, RequestLine};
+use crate::gateway::Gateway;
+use crate::refusal::{Fault, Refusal};
+use crate::telemetry::metrics::labels::UpstreamFailure;
+use crate::upstream::request::{self, ForwardAuthorization, Injected};
+
+/// Further attempts that any upstream can be configured to have, and the first.
+pub(crate) const MAX_ATTEMPTS: usize = 6;
+
+/// The gateway as Pingora's proxy calls it.
+#[derive(Debug)]
+pub struct Proxy {
+    gateway: Arc<Gateway>,
+}
+
+impl Proxy {
+    pub(crate) const fn new(gateway: Arc<Gateway>) -> Self {
+        Self { gateway }
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Proxy {
+    type CTX = Exchange;
+
+    /// Compression and the like are no business of a gateway that enforces tokens.
+    fn init_downstream_modules(&self, _: &mut HttpModules) {}
+
+    /// Runs once, when the head has arrived. Pins the generation.
+    fn new_ctx(&self) -> Exchange {
+        Exchange::new(self.gateway.snapshot())
+    }
+
+    /// Runs once, before any upstream is chosen. `Ok(true)`: the refusal is already written.
+    async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
+        let connection = Connection::of(session).map(Arc::clone);
+        exchange.arrive(session.req_header(), connection.as_ref());
+        match admission::admit(session.req_header(), exchange).await {
+            Ok(permit) => {
+                exchange.admit(permit);
+                reduce_target(session.req_header_mut())?;
+                Ok(false)
+            }
+            Err(refusal) => {
+                exchange.refuse(refusal);
+                response::write(session, exchange).await?;
+                Ok(true)
+            }
+        }
+    }
+
+    /// Runs for each attempt: another address each time.
+    async fn upstream_peer(
+        &self,
+        _: &mut Session,
+        exchange: &mut Exchange,
+    ) -> Result<Box<HttpPeer>> {
+        exchange.permit()?;
+        let upstream = Arc::clone(exchange.upstream().ok_or_else(no_upstream)?);
+        let attempts = &mut exchange.attempts;
+        attempts.since.get_or_insert_with(Instant::now);
+        if attempts.count > 0 {
+            upstream.metrics.retried();
+        }
+        attempts.count += 1;
+        let Some((address, peer)) = upstream.next_peer() else {
+            upstream.metrics.failed(UpstreamFailure::ConnectRefused);
+            return Err(Error::explain(ErrorType::ConnectNoRoute, "no address is known").into_up());
+        };
+        attempts.address = Some(address);
+        Ok(peer)
+    }
+
+    /// Runs when no connection was made: nothing was sent, so any request may be tried again.
+    fn fail_to_connect(
+        &self,
+        _: &mut Session,
+        _: &HttpPeer,
+        exchange: &mut Exchange,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        record_failure(exchange, &error);
+        error.set_retry(may_retry(exchange));
+        error
+    }
+
+    /// Runs for each attempt, after Pingora has removed what the caller's `Connection` names.
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        upstream_request: &mut RequestHeader,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        let permit = exchange.permit()?;
+        let snapshot = exchange.snapshot();
+        let route = snapshot.route(permit.route().id).ok_or_else(no_upstream)?;
+        let origin = exchange.origin().ok_or_else(no_upstream)?;
+        let injected = Injected {
+            request_id: exchange.request_id_value(),
+            trace: exchange.trace(),
+            origin,
+            trace_state: session
+                .req_header()
+                .headers
+                .get_all(&TRACESTATE)
+                .iter()
+                .map(HeaderValue::clone)
+                .collect(),
+        };
+        let authorization = match route.forward_authorization {
+            true => ForwardAuthorization::Yes,
+            false => ForwardAuthorization::No,
+        };
+        let forgeries = request::prepare(
+            upstream_request,
+            permit,
+            authorization,
+            snapshot.service_headers(),
+            &injected,
+        )?;
+        if forgeries > 0 && exchange.attempts.count == 1 {
+            route.metrics.identity_headers_stripped(forgeries);
+        }
+        Ok(())
+    }
+
+    /// Runs when a service's response begins.
+    async fn upstream_response_filter(
+        &self,
+        _: &mut Session,
+        upstream_response: &mut ResponseHeader,
+        _: &mut Exchange,
+    ) -> Result<()> {
+        crate::upstream::response::check(upstream_response)
+    }
+
+    /// Runs before the response goes to the caller.
+    async fn response_filter(
+        &self,
+        _: &mut Session,
+        upstream_response: &mut ResponseHeader,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        crate::upstream::response::strip(upstream_response);
+        upstream_response.insert_header(REQUEST_ID.clone(), exchange.request_id_value().clone())
+    }
+
+    /// Runs when a connection broke: what was sent may have been done. It is tried again where it
+    /// may be done twice, the whole request is still at hand, and nothing was answered.
+    fn error_while_proxy(
+        &self,
+        _: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        exchange: &mut Exchange,
+        client_reused: bool,
+    ) -> Box<Error> {
+        if *error.esource() != ErrorSource::Upstream {
+            error.set_retry(false);
+            return error;
+        }
+        record_failure(exchange, &error);
+        // One that is slow, or answers nonsense, would only be asked for more of it. Pingora knows
+        // of some errors that the service has done nothing (HTTP/2's REFUSED_STREAM and GOAWAY).
+        error.retry.decide_reuse(client_reused);
+        let may_help = error.retry() || failure_of(&error) == UpstreamFailure::Reset;
+        let is_repeatable = session.req_header().method.is_idempotent()
+            && !session.as_ref().retry_buffer_truncated()
+            && session.response_written().is_none();
+        error.set_retry(may_help && is_repeatable && may_retry(exchange));
+        error
+    }
+
+    /// Runs when all attempts have failed, or the caller is gone.
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        exchange: &mut Exchange,
+    ) -> FailToProxy {
+        let nothing = |error_code| FailToProxy {
+            error_code,
+            can_reuse_downstream: false,
+        };
+        let Some(refusal) = refusal_of(error) else {
+            return nothing(0);
+        };
+        let status = refusal.status();
+        exchange.refuse(refusal);
+        if session.response_written().is_some() {
+            // Too late for another answer: cutting it off is the only way to say that it is not
+            // whole. What came before is not kept from the caller.
+            if !session.is_http2() {
+                session.as_downstream_mut().shutdown().await;
+            }
+            return nothing(0);
+        }
+        let is_written = response::write(session, exchange).await.is_ok();
+        FailToProxy {
+            error_code: status,
+            can_reuse_downstream: is_written && !exchange.ends_connection(),
+        }
+    }
+
+    /// Runs last, whatever happened.
+    async fn logging(&self, session: &mut Session, _: Option<&Error>, exchange: &mut Exchange) {
+        let status = session
+            .response_written()
+            .map(|response| response.status.as_u16());
+        let (received, sent) = (session.body_bytes_read(), session.body_bytes_sent());
+        let line = RequestLine::of(session.req_header());
+        exchange.finish(&line, status, received as u64, sent as u64);
+    }
+
+    /// What failed is in the access log with its code, and counted; Pingora's line would have the
+    /// query in it.
+    fn suppress_error_log(&self, _: &Session, _: &Exchange, _: &Error) -> bool {
+        true
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _: &Session,
+        _: &Exchange,
+        _: &Error,
+        _: ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+}
+
+/// The absolute form of a target is for proxies; a service gets the origin form (RFC 9112 §3.2).
+fn reduce_target(header: &mut RequestHeader) -> Result<()> {
+    if header.version >= http::Version::HTTP_2 || header.uri.scheme().is_none() {
+        return Ok(());
+    }
+    let target = header.uri.path_and_query().cloned();
+    let uri = target.map(http::Uri::from).ok_or_else(no_upstream)?;
+    header.set_uri(uri);
+    Ok(())
+}
+
+fn may_retry(exchange: &Exchange) -> bool {
+    exchange
+        .upstream()
+        .is_some_and(|upstream| exchange.attempts.count <= upstream.retries)
+}
+
+fn no_upstream() -> Box<Error> {
+    Error::explain(ErrorType::InternalError, "a permit without its route")
+}
+
+fn record_failure(exchange: &Exchange, error: &Error) {
+    if let Some(upstream) = exchange.upstream() {
+        upstream.metrics.failed(failure_of(error));
+    }
+}
+
+/// Why an attempt failed, for the metrics.
+fn failure_of(error: &Error) -> UpstreamFailure {
+    match error.etype() {
+        ErrorType::ConnectTimedout => UpstreamFailure::ConnectTimeout,
+        ErrorType::ConnectRefused
+        | ErrorType::ConnectNoRoute
+        | ErrorType::ConnectError
+        | ErrorType::BindError
+        | ErrorType::SocketError => UpstreamFailure::ConnectRefused,
+        ErrorType::TLSHandshakeFailure
+        | ErrorType::TLSHandshakeTimedout
+        | ErrorType::InvalidCert
+        | ErrorType::HandshakeError
+        | ErrorType::TLSWantX509Lookup => UpstreamFailure::Tls,
+        ErrorType::ReadTimedout | ErrorType::WriteTimedout => UpstreamFailure::ResponseTimeout,
+        ErrorType::InvalidHTTPHeader
+        | ErrorType::H1Error
+        | ErrorType::H2Error
+        | ErrorType::H2Downgrade
+        | ErrorType::InvalidH2 => UpstreamFailure::Protocol,
+        _ => UpstreamFailure::Reset,
+    }
+}
+
+/// What a caller is told about an error of a service.
+fn fault_of(error: &Error) -> Fault {
+    match error.etype() {
+        ErrorType::ConnectTimedout
+        | ErrorType::TLSHandshakeTimedout
+        | ErrorType::ReadTimedout
+        | ErrorType::WriteTimedout => Fault::UpstreamTimeout,
+        _ => match failure_of(error) {
+            UpstreamFailure::ConnectRefused | UpstreamFailure::ConnectTimeout => {
+                Fault::UpstreamUnreachable
+            }
+            UpstreamFailure::Tls => Fault::UpstreamUntrusted,
+            UpstreamFailure::Reset
+            | UpstreamFailure::ResponseTimeout
+            | UpstreamFailure::Protocol => Fault::UpstreamBroken,
+        },
+    }
+}
+
+/// Whose fault an error is; `None` when the caller is gone and nobody is left to be told.
+fn refusal_of(error: &Error) -> Option<Refusal> {
+    match error.esource() {
+        ErrorSource::Upstream => Some(fault_of(error).into()),
+        ErrorSource::Downstream => match error.etype() {
+            ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed => None,
+            // Its body did not come in time, or is not what its head says.
+            _ => Some(Denial::RequestMalformed.into()),
+        },
+        ErrorSource::Internal | ErrorSource::Unset => {
+            tracing::error!(
+                error.r#type = error.etype().as_str(),
+                "request failed in the gateway"
+            );
+            Some(Fault::Internal.into())
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! Watching the files of the configuration, and loading them anew: on a change, or when told to.
+//!
+//! Files are looked at every half second rather than watched through the kernel: a link that is
+//! swapped, a rename and an overwrite all look the same that way, on every file system.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use portcullis_config::{Config, Diagnostic, Diagnostics};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+use crate::downstream::listener::ConnectionSlots;
+use crate::gateway::{Gateway, diagnostic_status};
+use crate::snapshot::{BuildError, Snapshot};
+
+/// Between two looks at the files.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// Files that change are given time to change completely: this long without a change, ...
+const CALM: Duration = Duration::from_millis(50);
+/// ... but not for ever.
+const MAX_LOOKS_FOR_CALM: usize = 20;
+/// How long a reload waits for issuers and name servers that are new.
+const WARM_UP: Duration = Duration::from_secs(2);
+
+/// Asks for a reload, whether anything has changed or not; answered when it is done.
+pub(crate) type Request = oneshot::Sender<()>;
+
+/// Reloads for as long as the gateway runs.
+pub(crate) async fn run(
+    gateway: Arc<Gateway>,
+    slots: Arc<ConnectionSlots>,
+    mut requests: mpsc::Receiver<Request>,
+) {
+    let mut watched = Watched::of_config(gateway.snapshot().config());
+    let mut seen = watched.look().await;
+    let mut looks = interval(LOOK_INTERVAL);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let mut answer_to = Vec::new();
+        tokio::select! {
+            request = requests.recv() => match request {
+                Some(request) => answer_to.push(request),
+                None => return,
+            },
+            _ = looks.tick() => {
+                let now = watched.look().await;
+                if now == seen {
+                    continue;
+                }
+                watched.until_calm(now).await;
+            }
+        }
+        // Whoever asks while this one runs gets the next one: it may not see their change.
+        while let Ok(request) = requests.try_recv() {
+            answer_to.push(request);
+        }
+        seen = watched.look().await;
+        let found = reload(&gateway, &slots).await;
+        let is_other = found != watched;
+        watched = found;
+        if is_other {
+            seen = watched.look().await;
+        }
+        for request in answer_to {
+            // Whoever asked need not wait.
+            let _ = request.send(());
+        }
+    }
+}
+
+/// Loads the configuration, and puts it in force if it is good. Says what to watch from now on.
+async fn reload(gateway: &Arc<Gateway>, slots: &ConnectionSlots) -> Watched {
+    let previous = gateway.snapshot();
+    let before = Arc::clone(&previous);
+    let loading = tokio::task::spawn_blocking(move || {
+        let config = portcullis_config::reload(&before.config().path, before.config())?;
+        let next = Snapshot::build(config, Some(&before), before.metrics())?;
+        Ok::<_, Rejected>(next)
+    });
+    let outcome = match loading.await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(Rejected::Defect),
+    };
+    match outcome {
+        Ok(next) => {
+            next.warm_up(WARM_UP).await;
+            let config = Arc::clone(next.config());
+            let generation = next.generation();
+            slots.resize(config.limits.connections);
+            gateway.install(next);
+            gateway.reloaded(true, Vec::new());
+            report_unbound(gateway, &config);
+            report_config(&config);
+            tracing::info!(
+                portcullis.config.generation = generation,
+                "configuration reloaded"
+            );
+            Watched::of_config(&config)
+        }
+        Err(rejected) => {
+            gateway.metrics().configuration_rejected(SystemTime::now());
+            let diagnostics = match &rejected {
+                Rejected::Diagnostics(diagnostics) => diagnostics
+                    .iter()
+                    .filter(|found| found.is_error())
+                    .collect(),
+                Rejected::Build(_) | Rejected::Defect => Vec::new(),
+            };
+            for diagnostic in &diagnostics {
+                log_rejection(diagnostic);
+            }
+            if diagnostics.is_empty() {
+                tracing::error!(
+                    error.message = %rejected,
+                    "configuration rejected; the one before stays in force"
+                );
+            }
+            gateway.reloaded(
+                false,
+                diagnostics
+                    .iter()
+                    .map(|found| diagnostic_status(found))
+                    .collect(),
+            );
+            let watched = Watched::of_config(previous.config());
+            match &rejected {
+                Rejected::Diagnostics(diagnostics) => watched.and(diagnostics),
+                Rejected::Build(_) | Rejected::Defect => watched,
+            }
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Rejected {
+    #[error("{0}")]
+    Diagnostics(Box<Diagnostics>),
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    #[error("loading it panicked, which is a defect of the gateway")]
+    Defect,
+}
+
+impl From<Diagnostics> for Rejected {
+    fn from(diagnostics: Diagnostics) -> Self {
+        Self::Diagnostics(Box::new(diagnostics))
+    }
+}
+
+fn log_rejection(diagnostic: &Diagnostic) {
+    tracing::error!(
+        file = %diagnostic.file.display(),
+        line = diagnostic.line,
+        column = diagnostic.column,
+        code = diagnostic.code,
+        reason = diagnostic.message,
+        "configuration rejected; the one before stays in force"
+    );
+}
+
+/// Tells what is suspicious in a configuration in force, and which policy files are held back.
+pub(crate) fn report_config(config: &Config) {
+    for warning in &config.warnings {
+        tracing::warn!(
+            file = %warning.file.display(),
+            line = warning.line,
+            column = warning.column,
+            code = warning.code,
+            reason = warning.message,
+            "suspicious configuration"
+        );
+    }
+    for file in &config.policy_files {
+        for diagnostic in file.pinned.iter().flatten() {
+            tracing::warn!(
+                file = %diagnostic.file.display(),
+                line = diagnostic.line,
+                column = diagnostic.column,
+                code = diagnostic.code,
+                reason = diagnostic.message,
+                policy_file = %file.path.display(),
+                owner = file.owner,
+                "policy file held at its last good content"
+            );
+        }
+    }
+}
+
+/// Sockets are bound at the start: what has moved is told, and everything else is in force.
+fn report_unbound(gateway: &Gateway, config: &Config) {
+    for listener in &config.listeners {
+        let bound = gateway
+            .listeners()
+            .iter()
+            .find(|bound| *bound.name == *listener.name);
+        let is_same = bound.is_some_and(|bound| {
+            bound.configured == listener.address && bound.tls == listener.tls.is_some()
+        });
+        if !is_same {
+            tracing::warn!(
+                portcullis.listener = listener.name,
+                server.address = %listener.address,
+                "a listener's address, and whether it speaks TLS, change with a restart only"
+            );
+        }
+    }
+    for bound in gateway.listeners() {
+        if !config
+            .listeners
+            .iter()
+            .any(|listener| *listener.name == *bound.name)
+        {
+            tracing::warn!(
+                portcullis.listener = &*bound.name,
+                server.address = %bound.address,
+                "a listener that was removed goes with a restart only"
+            );
+        }
+    }
+}
+
+/// The files whose change makes a new generation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Watched {
+    files: BTreeSet<PathBuf>,
+    patterns: BTreeSet<String>,
+}
+
+/// What distinguishes one state of the files from another.
+type Fingerprint = Vec<(PathBuf, Option<[i64; 7]>)>;
+
+impl Watched {
+    fn of_config(config: &Config) -> Self {
+        Self {
+            files: config.watched_files.iter().cloned().collect(),
+            patterns: config.watched_patterns.iter().cloned().collect(),
+        }
+    }
+
+    /// Also what a configuration that was refused names.
+    fn and(mut self, refused: &Diagnostics) -> Self {
+        self.files.extend(refused.watched_files().iter().cloned());
+        self.patterns
+            .extend(refused.watched_patterns().iter().cloned());
+        self
+    }
+
+    async fn look(&self) -> Fingerprint {
+        let watched = self.clone();
+        tokio::task::spawn_blocking(move || watched.fingerprint())
+            .await
+            .unwrap_or_default()
+    }
+
+    fn fingerprint(&self) -> Fingerprint {
+        let mut files = self.files.clone();
+        for pattern in &self.patterns {
+            if let Ok(matches) = glob::glob(pattern) {
+                files.extend(matches.flatten());
+            }
+        }
+        files
+            .into_iter()
+            .map(|path| {
+                // Links are followed: what they lead to is what counts.
+                let stamp = fs::metadata(&path).ok().map(|found| {
+                    [
+                        found.dev().cast_signed(),
+                        found.ino().cast_signed(),
+                        found.size().cast_signed(),
+                        found.mtime(),
+                        found.mtime_nsec(),
+                        found.ctime(),
+                        found.ctime_nsec(),
+                    ]
+                });
+                (path, stamp)
+            })
+            .collect()
+    }
+
+    /// Waits until nothing has changed for a moment: an editor may be in the middle of writing.
+    async fn until_calm(&self, mut last: Fingerprint) {
+        for _ in 0..MAX_LOOKS_FOR_CALM {
+            sleep(CALM).await;
+            let now = self.look().await;
+            if now == last {
+                return;
+            }
+            last = now;
+        }
+    }
+}

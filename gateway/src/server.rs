@@ -1,0 +1,260 @@
+//! The composition root: a checked configuration in, a running gateway out.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pingora_core::apps::ServerApp as _;
+use pingora_core::server::configuration::ServerConf;
+use pingora_proxy::{HttpProxy, http_proxy};
+use portcullis_config::Config;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, sleep};
+
+use crate::admin::Admin;
+use crate::downstream::listener::{ConnectionSlots, Listener};
+use crate::gateway::{BoundListener, Gateway};
+use crate::proxy::{MAX_ATTEMPTS, Proxy};
+use crate::reload;
+use crate::snapshot::{BuildError, Snapshot};
+use crate::telemetry::Metrics;
+
+/// Connections that wait to be accepted; the kernel has a limit of its own.
+const BACKLOG: u32 = 4096;
+/// Idle connections to services that are kept, for each worker thread.
+const IDLE_CONNECTIONS_PER_THREAD: usize = 256;
+/// How long the start waits for names of upstreams.
+const FIRST_LOOKUPS: Duration = Duration::from_secs(2);
+/// How long connections without a request in flight may take to close.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Between two looks at what is in flight.
+const DRAIN_LOOK: Duration = Duration::from_millis(10);
+
+/// A running gateway. Dropping it closes the listeners and cuts off what is in flight.
+pub struct Server {
+    gateway: Arc<Gateway>,
+    proxy: Arc<HttpProxy<Proxy>>,
+    admin: Option<Admin>,
+    accepting: JoinSet<()>,
+    slots: Arc<ConnectionSlots>,
+    is_stopping: watch::Sender<bool>,
+    reloads: mpsc::Sender<reload::Request>,
+    reloader: AbortHandle,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server")
+            .field("gateway", &self.gateway)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why the gateway cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A socket.
+    #[error("cannot listen on {address}: {error}")]
+    Bind {
+        /// Where.
+        address: SocketAddr,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// Something that the configuration names.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+}
+
+/// How draining ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drained {
+    /// Everything that was in flight has finished.
+    Finished,
+    /// Some of it was cut off at the deadline.
+    CutOff,
+}
+
+impl Server {
+    /// Binds the listeners and serves, on the runtime that this is called on.
+    ///
+    /// # Errors
+    /// When a socket cannot be bound, or a file that was good a moment ago cannot be used.
+    pub async fn start(config: Config, metrics: &Metrics) -> Result<Self, StartError> {
+        // Both directions use aws-lc-rs; Pingora would install ring otherwise. An error says that
+        // somebody was here before.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let mut sockets = Vec::new();
+        let mut listeners = Vec::new();
+        for listener in &config.listeners {
+            let refused = |error| StartError::Bind {
+                address: listener.address,
+                error,
+            };
+            let socket = bind(listener.address).map_err(refused)?;
+            listeners.push(BoundListener {
+                name: listener.name.as_str().into(),
+                configured: listener.address,
+                address: socket.local_addr().map_err(refused)?,
+                tls: listener.tls.is_some(),
+            });
+            sockets.push(socket);
+        }
+        let admin_socket = match config.admin {
+            Some(address) => Some(
+                std::net::TcpListener::bind(address)
+                    .map_err(|error| StartError::Bind { address, error })?,
+            ),
+            None => None,
+        };
+        let slots = Arc::new(ConnectionSlots::new(config.limits.connections));
+        let snapshot = Snapshot::build(config, None, metrics)?;
+        snapshot.announce();
+        reload::report_config(snapshot.config());
+        let gateway = Arc::new(Gateway::new(snapshot, listeners));
+        let admin = match admin_socket {
+            Some(socket) => {
+                let source = Arc::clone(&gateway);
+                let address = socket
+                    .local_addr()
+                    .unwrap_or_else(|_| SocketAddr::from(([0; 4], 0)));
+                Some(
+                    Admin::start(socket, source)
+                        .map_err(|error| StartError::Bind { address, error })?,
+                )
+            }
+            None => None,
+        };
+        gateway.snapshot().resolve(FIRST_LOOKUPS).await;
+
+        let proxy = Arc::new(http_proxy(
+            &pingora_settings(),
+            Proxy::new(Arc::clone(&gateway)),
+        ));
+        let (is_stopping, shutdown) = watch::channel(false);
+        let mut accepting = JoinSet::new();
+        for (socket, bound) in sockets.into_iter().zip(gateway.listeners()) {
+            let listener = Listener {
+                name: Arc::clone(&bound.name),
+                gateway: Arc::clone(&gateway),
+                proxy: Arc::clone(&proxy),
+                metrics: metrics.listener(&bound.name),
+                slots: Arc::clone(&slots),
+                shutdown: shutdown.clone(),
+            };
+            accepting.spawn(listener.accept(socket));
+        }
+        let (reloads, requests) = mpsc::channel(16);
+        let reloader = tokio::spawn(reload::run(
+            Arc::clone(&gateway),
+            Arc::clone(&slots),
+            requests,
+        ));
+        gateway.serve();
+        Ok(Self {
+            gateway,
+            proxy,
+            admin,
+            accepting,
+            slots,
+            is_stopping,
+            reloads,
+            reloader: reloader.abort_handle(),
+        })
+    }
+
+    /// Names and bound addresses of the listeners.
+    pub fn listeners(&self) -> impl Iterator<Item = (&str, SocketAddr)> {
+        self.gateway
+            .listeners()
+            .iter()
+            .map(|listener| (&*listener.name, listener.address))
+    }
+
+    /// Where the admin listener is bound.
+    #[must_use]
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(Admin::address)
+    }
+
+    /// Loads the configuration anew, whether or not a file has changed, and opens the log file anew.
+    /// Returns when that is done; what came of it is in the log, the metrics and `/status`.
+    pub async fn reload(&self) {
+        if let Some(log) = self.gateway.snapshot().access_log() {
+            log.reopen();
+        }
+        let (request, done) = oneshot::channel();
+        if self.reloads.send(request).await.is_ok() {
+            let _ = done.await;
+        }
+    }
+
+    /// Drains: readiness turns red, new connections are accepted for the grace period, then what is
+    /// in flight has until the deadline to finish. Returns as soon as nothing is.
+    pub async fn shutdown(mut self) -> Drained {
+        let settings = self.gateway.snapshot().config().shutdown.clone();
+        self.gateway.drain();
+        self.reloader.abort();
+        sleep(settings.grace).await;
+        self.accepting.shutdown().await;
+        self.is_stopping.send_replace(true);
+        self.proxy.cleanup().await;
+        let deadline = Instant::now() + settings.drain;
+        let metrics = self.gateway.metrics();
+        while metrics.requests_in_flight() > 0 && Instant::now() < deadline {
+            sleep(DRAIN_LOOK).await;
+        }
+        // Connections without a request are told to close, and need not agree. Until they have, a
+        // request may still be on its way in.
+        let closed = deadline.min(Instant::now() + CLOSE_TIMEOUT);
+        while self.slots.in_use() > 0 && Instant::now() < closed {
+            sleep(DRAIN_LOOK).await;
+        }
+        while metrics.requests_in_flight() > 0 && Instant::now() < deadline {
+            sleep(DRAIN_LOOK).await;
+        }
+        let outcome = match metrics.requests_in_flight() {
+            0 => Drained::Finished,
+            _ => Drained::CutOff,
+        };
+        if let Some(log) = self.gateway.snapshot().access_log() {
+            let log = log.clone();
+            let flushing = tokio::task::spawn_blocking(move || log.flush(CLOSE_TIMEOUT));
+            let _ = flushing.await;
+        }
+        outcome
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.reloader.abort();
+    }
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    // A restart must not wait for connections of the process before.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+fn pingora_settings() -> Arc<ServerConf> {
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    Arc::new(ServerConf {
+        threads,
+        upstream_keepalive_pool_size: IDLE_CONNECTIONS_PER_THREAD,
+        max_retries: MAX_ATTEMPTS,
+        // Every upstream names whom it trusts. The system's authorities are never read, so that
+        // none of them can vouch for a service by accident.
+        ca_file: Some("/dev/null".to_owned()),
+        ..ServerConf::default()
+    })
+}
