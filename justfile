@@ -10,7 +10,7 @@ fmt:
 
 # Lints, as in CI
 lint:
-    cargo clippy --workspace --all-targets --locked -- -D warnings
+    cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
 
 # All tests; installs what it lacks
 test:
@@ -18,11 +18,11 @@ test:
 
 # End-to-end tests alone: the real binary against real servers
 e2e *ARGS:
-    cargo nextest run --locked -p portcullis-e2e {{ARGS}}
+    cargo nextest run --locked --workspace --all-features -E 'package(portcullis-e2e)' {{ARGS}}
 
 # Documentation, with broken links denied
 doc:
-    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --workspace --locked
+    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --workspace --all-features --locked
 
 # The gateway with an issuer and two services, all embedded; `just demo --once` runs the tour and exits
 demo *ARGS:
@@ -36,6 +36,10 @@ check-config FILE:
 explain *ARGS:
     cargo run --locked -p portcullis-gateway -- explain {{ARGS}}
 
-# Licences, bans, sources, advisories
+# The examples, the unit, the manifests, the alert rules
+check-deploy:
+    deploy/check
+
+# Licences, bans, sources, advisories; needs cargo-deny (.ci/install-tool cargo-deny)
 deny:
-    cargo deny --locked check
+    PATH="$PWD/target/tools/bin:$PATH" cargo deny --locked check
