@@ -17,6 +17,7 @@ pub mod admin;
 pub mod admission;
 pub mod authentication;
 pub mod cli;
+mod demo;
 pub mod downstream;
 pub mod exchange;
 pub mod gateway;

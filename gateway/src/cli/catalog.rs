@@ -2,7 +2,10 @@ use clap::Args;
 
 use super::{ConfigPath, ENVIRONMENT, FOUND_WANTING, GOOD};
 
-/// `portcullis catalog`: the names that policy files may use.
+/// Print the names that policy files may use, for `check --catalog`
+///
+/// The platform team exports them (upstreams, issuers, scopes and routes of all teams); a service team
+/// then checks its own policy file without the platform's.
 #[derive(Debug, Args)]
 pub(super) struct Catalog {
     #[command(flatten)]

@@ -5,7 +5,12 @@ use portcullis_config::{Catalog, Diagnostics};
 
 use super::{ConfigPath, FOUND_WANTING, GOOD};
 
-/// `portcullis check`: every diagnostic, and nothing else.
+/// Check the configuration: print every problem at once, with its place
+///
+/// Loads `portcullis.yaml` and everything that it names, exactly as `run` would, and does nothing else.
+/// A team that has only its own policy file checks that against a catalog of names.
+///
+/// Exit codes: 0 when there is no error (warnings may be printed), 1 when there is one.
 #[derive(Debug, Args)]
 pub(super) struct Check {
     #[command(flatten)]

@@ -7,6 +7,7 @@
 
 mod catalog;
 mod check;
+mod demo;
 mod explain;
 mod run;
 mod schema;
@@ -25,16 +26,13 @@ pub struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
+// The help of each command is the documentation of its type; one here would hide it.
 enum Command {
-    /// Serve.
     Run(run::Run),
-    /// Load the configuration, print every problem, exit 1 when there is an error.
     Check(check::Check),
-    /// Say what would happen to a request, and why.
     Explain(explain::Explain),
-    /// Print the names that policy files may use, for `check --catalog`.
+    Demo(demo::Demo),
     Catalog(catalog::Catalog),
-    /// Print a JSON Schema, for editors.
     Schema(schema::Schema),
 }
 
@@ -67,6 +65,7 @@ impl Cli {
             Command::Check(check) => check.run(),
             Command::Explain(explain) => explain.run(),
             Command::Catalog(catalog) => catalog.run(),
+            Command::Demo(demo) => demo.run(),
             Command::Schema(schema) => schema.run(),
         })
     }

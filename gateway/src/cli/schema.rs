@@ -2,7 +2,7 @@ use clap::{Args, ValueEnum};
 
 use super::GOOD;
 
-/// `portcullis schema`: a JSON Schema, for editors.
+/// Print a JSON Schema, for editors that complete and check YAML
 #[derive(Debug, Args)]
 pub(super) struct Schema {
     /// Of which kind of file.

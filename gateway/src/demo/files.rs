@@ -4,26 +4,25 @@
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use super::issuer::AUDIENCE;
+use super::issuer::{AUDIENCE, Issuer};
 use super::pki::{Authority, Identity};
 use super::service::Service;
 
 /// Where the files are. A temporary directory goes away with this.
 pub(super) struct Files {
     directory: PathBuf,
-    /// Kept for its `Drop`.
-    _temporary: Option<TempDir>,
+    /// Kept for its `Drop`, which removes it.
+    temporary: Option<TempDir>,
 }
 
 /// Why a file could not be written.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum FilesError {
+pub(crate) enum FilesError {
     /// The directory to keep the files in holds something already.
     #[error("`{0}` is not empty: the demo overwrites nothing")]
     NotEmpty(PathBuf),
@@ -35,20 +34,6 @@ pub enum FilesError {
         /// What the system says.
         source: io::Error,
     },
-}
-
-/// What the files have to say.
-pub(super) struct Content<'a> {
-    /// Where the gateway listens.
-    pub(super) listener: SocketAddr,
-    /// The issuer identifier.
-    pub(super) issuer: &'a str,
-    /// The services behind the gateway.
-    pub(super) services: &'a [Service],
-    /// Who certified the services.
-    pub(super) authority: &'a Authority,
-    /// What the gateway shows them.
-    pub(super) gateway: &'a Identity,
 }
 
 impl Files {
@@ -66,24 +51,57 @@ impl Files {
             None => {
                 let temporary = tempfile::Builder::new()
                     .prefix("portcullis-demo-")
+                    .permissions(fs::Permissions::from_mode(0o700))
                     .tempdir()
                     .map_err(failed(&std::env::temp_dir()))?;
                 (temporary.path().to_owned(), Some(temporary))
             }
         };
-        Ok(Files { directory, _temporary: temporary })
+        Ok(Files {
+            directory,
+            temporary,
+        })
     }
 
-    /// Writes all of them.
-    pub(super) fn write(&self, content: &Content<'_>) -> Result<(), FilesError> {
+    /// Writes the policies, and the certificates: who certified the services, and what `gateway`
+    /// shows them.
+    pub(super) fn write(
+        &self,
+        authority: &Authority,
+        gateway: &Identity,
+    ) -> Result<(), FilesError> {
         make_directory(&self.directory.join("tls"))?;
         make_directory(&self.directory.join("policy"))?;
-        self.write_file("tls/ca.pem", READABLE, &content.authority.certificate_pem())?;
-        self.write_file("tls/gateway.pem", READABLE, &content.gateway.certificate_pem())?;
-        self.write_file("tls/gateway.key", OWNER_ONLY, &content.gateway.private_key_pem())?;
+        self.write_file("tls/ca.pem", READABLE, &authority.certificate_pem())?;
+        self.write_file("tls/gateway.pem", READABLE, &gateway.certificate_pem())?;
+        self.write_file("tls/gateway.key", OWNER_ONLY, &gateway.private_key_pem())?;
         self.write_file("policy/orders.yaml", READABLE, ORDERS_POLICY)?;
-        self.write_file("policy/profile.yaml", READABLE, PROFILE_POLICY)?;
-        self.write_file("portcullis.yaml", READABLE, &gateway_yaml(content))
+        self.write_file("policy/profile.yaml", READABLE, PROFILE_POLICY)
+    }
+
+    /// Writes the gateway's own configuration file, in the place of an earlier one.
+    pub(super) fn write_config(
+        &self,
+        listener: SocketAddr,
+        issuer: &Issuer,
+        services: &[Service],
+    ) -> Result<(), FilesError> {
+        let path = self.config();
+        if path.exists() {
+            fs::remove_file(&path).map_err(failed(&path))?;
+        }
+        let yaml = gateway_yaml(listener, issuer, services);
+        self.write_file("portcullis.yaml", READABLE, &yaml)
+    }
+
+    /// Where they are.
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Whether they are gone when this is.
+    pub(super) fn are_temporary(&self) -> bool {
+        self.temporary.is_some()
     }
 
     /// The gateway's own configuration file.
@@ -94,11 +112,6 @@ impl Files {
     /// The certificate that the services' certificates chain to.
     pub(super) fn trust(&self) -> PathBuf {
         self.directory.join("tls/ca.pem")
-    }
-
-    /// Where the gateway writes a line for each request.
-    pub(super) fn access_log(&self) -> PathBuf {
-        self.directory.join("access.log")
     }
 
     fn write_file(&self, name: &str, mode: u32, text: &str) -> Result<(), FilesError> {
@@ -114,7 +127,11 @@ impl Files {
 }
 
 fn make_directory(path: &Path) -> Result<(), FilesError> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed(path))
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(failed(path))
 }
 
 fn failed(path: &Path) -> impl FnOnce(io::Error) -> FilesError {
@@ -127,10 +144,10 @@ pub(super) fn server_name(service: &str) -> String {
     format!("{service}.demo.internal")
 }
 
-fn gateway_yaml(content: &Content<'_>) -> String {
-    let Content { listener, issuer, services, .. } = content;
+fn gateway_yaml(listener: SocketAddr, issuer: &Issuer, services: &[Service]) -> String {
+    let issuer = issuer.url();
     let mut upstreams = String::new();
-    for service in *services {
+    for service in services {
         let (name, address) = (service.name(), service.address());
         let server_name = server_name(name);
         upstreams += &format!(
@@ -159,7 +176,7 @@ issuers:
 upstreams:
 {upstreams}policy: {{ files: [\"policy/*.yaml\"] }}
 access_log: {{ file: access.log }}
-shutdown: {{ drain: 5s }}
+shutdown: {{ grace: 0s, drain: 5s }}
 "
     )
 }

@@ -34,11 +34,16 @@ use super::loopback::{Bound, Loopback};
 pub(super) const AUDIENCE: &str = "https://api.demo.example";
 
 /// A client that may read orders and the profile.
-pub(super) static DASHBOARD: Client =
-    Client { id: "dashboard", scopes: "orders:read profile:read" };
+pub(super) static DASHBOARD: Client = Client {
+    id: "dashboard",
+    scopes: "orders:read profile:read",
+};
 
 /// A client that may read and place orders.
-pub(super) static SHOP: Client = Client { id: "shop", scopes: "orders:read orders:write" };
+pub(super) static SHOP: Client = Client {
+    id: "shop",
+    scopes: "orders:read orders:write",
+};
 
 /// The clients that this issuer knows.
 pub(super) static CLIENTS: [&Client; 2] = [&DASHBOARD, &SHOP];
@@ -60,8 +65,7 @@ pub(super) struct Issuer {
 
 /// Why the issuer could not start or sign.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum IssuerError {
+pub(crate) enum IssuerError {
     /// No port could be had.
     #[error("cannot listen on loopback")]
     Bind(#[from] io::Error),
@@ -96,7 +100,10 @@ impl Issuer {
             let shared = Arc::clone(&shared);
             async move { shared.respond(request).await }
         });
-        Ok(Issuer { authorization_server, _server: server })
+        Ok(Issuer {
+            authorization_server,
+            _server: server,
+        })
     }
 
     /// The issuer identifier (`iss`), which its addresses start with.
@@ -106,7 +113,9 @@ impl Issuer {
 
     /// The secret that `client` authenticates with; `None` for a client it does not know.
     pub(super) fn secret_of(&self, client: &Client) -> Option<&str> {
-        self.authorization_server.registration(client.id).map(|known| known.secret.as_str())
+        self.authorization_server
+            .registration(client.id)
+            .map(|known| known.secret.as_str())
     }
 }
 
@@ -132,24 +141,36 @@ impl AuthorizationServer {
     fn new(url: String) -> Result<Self, IssuerError> {
         let registrations = CLIENTS
             .iter()
-            .map(|client| Ok(Registration { client, secret: random_text()? }))
+            .map(|client| {
+                Ok(Registration {
+                    client,
+                    secret: random_text()?,
+                })
+            })
             .collect::<Result<_, IssuerError>>()?;
         let keys = ArcSwap::from_pointee(vec![Arc::new(SigningKey::generate()?)]);
-        Ok(AuthorizationServer { url, keys, registrations })
+        Ok(AuthorizationServer {
+            url,
+            keys,
+            registrations,
+        })
     }
 
     async fn respond(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let (head, body) = request.into_parts();
         let allowed = match head.uri.path() {
             // OpenID Connect Discovery §4 and RFC 8414 §3: two places, one document.
-            "/.well-known/openid-configuration" | "/.well-known/oauth-authorization-server"
+            "/.well-known/openid-configuration"
+            | "/.well-known/oauth-authorization-server"
             | "/jwks" => Method::GET,
             "/token" | "/rotate" => Method::POST,
             _ => return respond(StatusCode::NOT_FOUND, &json!({ "error": "not_found" }), []),
         };
         if head.method != allowed {
             let error = json!({ "error": "method_not_allowed" });
-            let allow = HeaderValue::from_str(allowed.as_str()).ok().map(|value| (ALLOW, value));
+            let allow = HeaderValue::from_str(allowed.as_str())
+                .ok()
+                .map(|value| (ALLOW, value));
             return respond(StatusCode::METHOD_NOT_ALLOWED, &error, allow);
         }
         match head.uri.path() {
@@ -181,9 +202,18 @@ impl AuthorizationServer {
     }
 
     fn key_set(&self) -> Response<Full<Bytes>> {
-        let keys = self.keys.load().iter().map(|key| key.public.clone()).collect();
+        let keys = self
+            .keys
+            .load()
+            .iter()
+            .map(|key| key.public.clone())
+            .collect();
         let media_type = HeaderValue::from_static("application/jwk-set+json");
-        respond(StatusCode::OK, &json!(JwkSet { keys }), [(CONTENT_TYPE, media_type)])
+        respond(
+            StatusCode::OK,
+            &json!(JwkSet { keys }),
+            [(CONTENT_TYPE, media_type)],
+        )
     }
 
     /// A new key signs from here on. The old ones stay in the set, as long as there is room, so that
@@ -194,10 +224,17 @@ impl AuthorizationServer {
         };
         self.keys.rcu(|keys| {
             let older = keys.iter().take(MAX_KEYS - 1);
-            std::iter::once(&key).chain(older).cloned().collect::<Vec<_>>()
+            std::iter::once(&key)
+                .chain(older)
+                .cloned()
+                .collect::<Vec<_>>()
         });
         let ids: Vec<_> = self.keys.load().iter().map(|key| key.id.clone()).collect();
-        respond(StatusCode::OK, &json!({ "signs_with": key.id, "key_ids": ids }), [])
+        respond(
+            StatusCode::OK,
+            &json!({ "signs_with": key.id, "key_ids": ids }),
+            [],
+        )
     }
 
     /// The token endpoint (RFC 6749 §3.2).
@@ -232,14 +269,24 @@ impl AuthorizationServer {
     }
 
     /// RFC 6749 §2.3.1: HTTP Basic or the body, and not both.
-    fn authenticate(&self, headers: &HeaderMap, form: &Form) -> Result<&'static Client, TokenError> {
+    fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        form: &Form,
+    ) -> Result<&'static Client, TokenError> {
         let mut authorization = headers.get_all(AUTHORIZATION).iter();
         let in_body = form.find("client_id").zip(form.find("client_secret"));
         let (id, secret) = match (authorization.next(), authorization.next(), in_body) {
-            (Some(header), None, None) => basic_credentials(header).ok_or(TokenError::InvalidClient)?,
+            (Some(header), None, None) => {
+                basic_credentials(header).ok_or(TokenError::InvalidClient)?
+            }
             (None, None, Some((id, secret))) => (id.to_owned(), secret.to_owned()),
             (None, None, None) => return Err(TokenError::InvalidClient),
-            _ => return Err(TokenError::InvalidRequest("the client authenticates more than once")),
+            _ => {
+                return Err(TokenError::InvalidRequest(
+                    "the client authenticates more than once",
+                ));
+            }
         };
         self.registration(&id)
             .filter(|known| {
@@ -250,7 +297,9 @@ impl AuthorizationServer {
     }
 
     fn registration(&self, client_id: &str) -> Option<&Registration> {
-        self.registrations.iter().find(|known| known.client.id == client_id)
+        self.registrations
+            .iter()
+            .find(|known| known.client.id == client_id)
     }
 
     /// An access token as RFC 9068 §2 has it.
@@ -283,7 +332,11 @@ impl SigningKey {
         let id = public.thumbprint(ThumbprintHash::SHA256)?;
         public.common.key_id = Some(id.clone());
         public.common.public_key_use = Some(PublicKeyUse::Signature);
-        Ok(SigningKey { id, private, public })
+        Ok(SigningKey {
+            id,
+            private,
+            public,
+        })
     }
 }
 
@@ -292,9 +345,16 @@ struct Form(Vec<(String, String)>);
 
 impl Form {
     fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Form, TokenError> {
-        let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        let essence = media_type.and_then(|value| value.split(';').next()).unwrap_or_default();
-        if !essence.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+        let media_type = headers
+            .get(CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok());
+        let essence = media_type
+            .and_then(|value| value.split(';').next())
+            .unwrap_or_default();
+        if !essence
+            .trim()
+            .eq_ignore_ascii_case("application/x-www-form-urlencoded")
+        {
             return Err(TokenError::InvalidRequest("the body is not a form"));
         }
         let mut parameters: Vec<(String, String)> = Vec::new();
@@ -312,7 +372,10 @@ impl Form {
     }
 
     fn find(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+        self.0
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
     }
 }
 
@@ -328,21 +391,31 @@ impl TokenError {
     fn respond(&self) -> Response<Full<Bytes>> {
         let (status, error, description) = match self {
             Self::InvalidRequest(why) => (StatusCode::BAD_REQUEST, "invalid_request", *why),
-            Self::InvalidClient => {
-                (StatusCode::UNAUTHORIZED, "invalid_client", "unknown client or wrong secret")
-            }
+            Self::InvalidClient => (
+                StatusCode::UNAUTHORIZED,
+                "invalid_client",
+                "unknown client or wrong secret",
+            ),
             Self::UnsupportedGrantType => (
                 StatusCode::BAD_REQUEST,
                 "unsupported_grant_type",
                 "only client_credentials is supported",
             ),
-            Self::InvalidScope => {
-                (StatusCode::BAD_REQUEST, "invalid_scope", "this client may not have this scope")
-            }
+            Self::InvalidScope => (
+                StatusCode::BAD_REQUEST,
+                "invalid_scope",
+                "this client may not have this scope",
+            ),
         };
-        let challenge = (status == StatusCode::UNAUTHORIZED)
-            .then_some((WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"demo issuer\"")));
-        respond(status, &json!({ "error": error, "error_description": description }), challenge)
+        let challenge = (status == StatusCode::UNAUTHORIZED).then_some((
+            WWW_AUTHENTICATE,
+            HeaderValue::from_static("Basic realm=\"demo issuer\""),
+        ));
+        respond(
+            status,
+            &json!({ "error": error, "error_description": description }),
+            challenge,
+        )
     }
 }
 
@@ -353,7 +426,10 @@ fn grant_scope(client: &Client, asked: Option<&str>) -> Result<String, TokenErro
         return Ok(client.scopes.to_owned());
     };
     let mut granted: Vec<&str> = asked.split(' ').collect();
-    if granted.iter().any(|scope| !client.scopes.split(' ').any(|may| may == *scope)) {
+    if granted
+        .iter()
+        .any(|scope| !client.scopes.split(' ').any(|may| may == *scope))
+    {
         return Err(TokenError::InvalidScope);
     }
     granted.sort_unstable();
@@ -374,7 +450,11 @@ fn basic_credentials(header: &HeaderValue) -> Option<(String, String)> {
 }
 
 fn server_error() -> Response<Full<Bytes>> {
-    respond(StatusCode::INTERNAL_SERVER_ERROR, &json!({ "error": "server_error" }), [])
+    respond(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        &json!({ "error": "server_error" }),
+        [],
+    )
 }
 
 /// JSON, never stored: RFC 6749 §5.1 asks that for tokens, and a key set that changes on demand must

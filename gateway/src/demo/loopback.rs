@@ -63,6 +63,8 @@ where
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
+                    // Small answers are not worth waiting for more to send.
+                    let _ = stream.set_nodelay(true);
                     connections.spawn(serve_stream(stream, tls.clone(), respond.clone()));
                 }
                 // No descriptors left, most likely: the next attempt would fail at once as well.
@@ -95,7 +97,7 @@ where
     R: Fn(Request<Incoming>) -> F,
     F: Future<Output = Response<Full<Bytes>>>,
 {
-    let service = service_fn(|request| {
+    let service = service_fn(move |request| {
         let response = respond(request);
         async { Ok::<_, Infallible>(response.await) }
     });

@@ -25,8 +25,7 @@ pub(super) struct Identity {
 
 /// Why a certificate or a TLS configuration could not be made.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum PkiError {
+pub(crate) enum PkiError {
     /// A key or a certificate could not be generated.
     #[error("cannot make a certificate")]
     Certificate(#[from] rcgen::Error),
@@ -71,11 +70,15 @@ impl Authority {
 
     /// TLS for a service: it shows `identity` and talks only to clients that this authority certified.
     pub(super) fn mutual_tls(&self, identity: &Identity) -> Result<Arc<ServerConfig>, PkiError> {
-        let clients = WebPkiClientVerifier::builder_with_provider(self.roots()?, provider()).build()?;
+        let clients =
+            WebPkiClientVerifier::builder_with_provider(self.roots()?, provider()).build()?;
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()?
             .with_client_cert_verifier(clients)
-            .with_single_cert(vec![identity.certificate.der().clone()], identity.private_key_der())?;
+            .with_single_cert(
+                vec![identity.certificate.der().clone()],
+                identity.private_key_der(),
+            )?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Arc::new(config))
     }

@@ -38,7 +38,12 @@ impl Service {
             counter.fetch_add(1, Ordering::Relaxed);
             echo(name, request)
         });
-        Ok(Service { name, address, requests, _server: server })
+        Ok(Service {
+            name,
+            address,
+            requests,
+            _server: server,
+        })
     }
 
     /// What the gateway calls this upstream.
@@ -112,6 +117,6 @@ async fn echo(service: &str, request: Request<Incoming>) -> Response<Full<Bytes>
 fn fields(headers: &HeaderMap) -> Vec<String> {
     headers
         .iter()
-        .map(|(name, value)| format!("{name}: {}", value.as_bytes().escape_ascii()))
+        .map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())))
         .collect()
 }

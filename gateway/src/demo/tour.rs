@@ -3,30 +3,34 @@
 //! [`CALLS`] is the only list: the `curl` lines that are printed ([`curl`]) and the calls that are
 //! made ([`run`]) both come from it, so they cannot diverge.
 
-pub(super) mod curl;
-pub(super) mod run;
-#[cfg(test)]
-mod tests;
+pub(super) mod caller;
+mod curl;
+mod promise;
+mod run;
 
-use std::fmt;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+pub(crate) use self::run::Report;
+pub(super) use self::run::run;
+
+use self::promise::{Challenge, Promise};
 use super::issuer::{Client, DASHBOARD, Issuer, SHOP};
 use super::service::Service;
 
 /// One call of the tour.
-pub(super) struct Call {
-    /// What it shows.
-    pub(super) title: &'static str,
+struct Call {
+    /// What it shows. One line.
+    title: &'static str,
     /// What is done.
-    pub(super) action: Action,
+    action: Action,
     /// What has to come of it.
-    pub(super) promise: Promise,
+    promise: Promise,
 }
 
 /// What is done in a call.
-pub(super) enum Action {
+enum Action {
     /// The client takes a token from the issuer; later calls show it.
     TakeToken(&'static Client),
     /// The issuer gets a new signing key.
@@ -39,222 +43,303 @@ pub(super) enum Action {
         headers: &'static [(&'static str, &'static str)],
     },
     /// A request to a service itself, without a certificate.
-    GoAround { service: &'static str, path: &'static str },
-    /// A look at the gateway's metrics.
-    ReadMetrics,
+    GoAround {
+        service: &'static str,
+        path: &'static str,
+    },
 }
 
 /// The token that a request shows.
-pub(super) enum Token {
+enum Token {
     /// The one that this client took last.
     Of(&'static Client),
-    /// That one with a character appended.
+    /// That one with the end of its signature replaced.
     Altered(&'static Client),
 }
 
-/// What has to come of a call.
-pub(super) enum Promise {
-    /// The issuer or the admin listener answers 200, and this word is in the body.
-    Answered { containing: &'static str },
-    /// The gateway answers with this status and reaches no service.
-    Refused { status: u16, challenge: Option<Challenge> },
-    /// This service answers 200. It saw this client as the caller, or nobody.
-    Forwarded { service: &'static str, caller: Option<&'static Client> },
-    /// The service ends the TLS handshake, because it wants a certificate.
-    HandshakeRefused,
-}
-
-/// What `WWW-Authenticate` has to say (RFC 6750 §3).
-pub(super) struct Challenge {
-    /// The `error`; `None` when there must not be one.
-    pub(super) error: Option<&'static str>,
-    /// The `scope` that the route needs.
-    pub(super) scope: Option<&'static str>,
-}
-
 /// Where everything is.
-pub(super) struct Places<'a> {
+pub(super) struct Places {
     /// The gateway's listener.
     pub(super) gateway: SocketAddr,
     /// The gateway's admin listener.
     pub(super) admin: SocketAddr,
     /// The issuer.
-    pub(super) issuer: &'a Issuer,
+    pub(super) issuer: Issuer,
     /// The services.
-    pub(super) services: &'a [Service],
+    pub(super) services: Vec<Service>,
     /// The certificate that the services' certificates chain to.
     pub(super) trust: PathBuf,
 }
 
 /// The tour.
-pub(super) static CALLS: [Call; 19] = [
+static CALLS: [Call; 16] = [
     Call {
-        title: "Take a token for `dashboard`, which may read orders and the profile",
+        title: "The client dashboard takes an access token from the issuer",
         action: Action::TakeToken(&DASHBOARD),
-        promise: Promise::Answered { containing: "access_token" },
+        promise: Promise::Answered {
+            with: "access_token",
+        },
     },
     Call {
-        title: "Take a token for `shop`, which may read and place orders",
+        title: "The client shop takes one, too",
         action: Action::TakeToken(&SHOP),
-        promise: Promise::Answered { containing: "access_token" },
+        promise: Promise::Answered {
+            with: "access_token",
+        },
     },
     Call {
-        title: "A public route needs no token, and the service is told of no caller",
-        action: get("/orders/health", None, &[]),
-        promise: Promise::Forwarded { service: "orders", caller: None },
-    },
-    Call {
-        title: "No token",
+        title: "No token: refused, and the service never hears of it",
         action: get("/orders/42", None, &[]),
-        promise: refused(401, Challenge { error: None, scope: None }),
-    },
-    Call {
-        title: "A good token: the service learns who called, and never sees the token",
-        action: get("/orders/42", Some(Token::Of(&DASHBOARD)), &[]),
-        promise: Promise::Forwarded { service: "orders", caller: Some(&DASHBOARD) },
-    },
-    Call {
-        title: "The same token on another team's route, to another service",
-        action: get("/profile", Some(Token::Of(&DASHBOARD)), &[]),
-        promise: Promise::Forwarded { service: "profile", caller: Some(&DASHBOARD) },
-    },
-    Call {
-        title: "A missing scope: `dashboard` may not place orders",
-        action: post("/orders", Some(Token::Of(&DASHBOARD))),
         promise: refused(
-            403,
-            Challenge { error: Some("insufficient_scope"), scope: Some("orders:write") },
+            401,
+            Challenge {
+                error: None,
+                scope: None,
+            },
         ),
     },
     Call {
-        title: "`shop` may",
+        title: "A good token: the service learns who calls, and never sees the token",
+        action: get("/orders/42", Some(Token::Of(&DASHBOARD)), &[]),
+        promise: Promise::Forwarded {
+            service: "orders",
+            caller: Some(&DASHBOARD),
+        },
+    },
+    Call {
+        title: "The same token for the route of another team, to another service",
+        action: get("/profile", Some(Token::Of(&DASHBOARD)), &[]),
+        promise: Promise::Forwarded {
+            service: "profile",
+            caller: Some(&DASHBOARD),
+        },
+    },
+    Call {
+        title: "A missing scope: dashboard may not place orders",
+        action: post("/orders", Some(Token::Of(&DASHBOARD))),
+        promise: refused(
+            403,
+            Challenge {
+                error: Some("insufficient_scope"),
+                scope: Some("orders:write"),
+            },
+        ),
+    },
+    Call {
+        title: "shop may",
         action: post("/orders", Some(Token::Of(&SHOP))),
-        promise: Promise::Forwarded { service: "orders", caller: Some(&SHOP) },
+        promise: Promise::Forwarded {
+            service: "orders",
+            caller: Some(&SHOP),
+        },
     },
     Call {
-        title: "A token that was tampered with",
+        title: "A token that was tampered with: the signature does not match",
         action: get("/orders/42", Some(Token::Altered(&DASHBOARD)), &[]),
-        promise: refused(401, Challenge { error: Some("invalid_token"), scope: None }),
+        promise: refused(
+            401,
+            Challenge {
+                error: Some("invalid_token"),
+                scope: None,
+            },
+        ),
     },
     Call {
-        title: "Forged identity headers, also as a service might fold them: the trusted ones win",
+        title: "Forged identity headers, in two spellings: removed, the true ones arrive",
         action: get("/orders/42", Some(Token::Of(&DASHBOARD)), FORGED),
-        promise: Promise::Forwarded { service: "orders", caller: Some(&DASHBOARD) },
+        promise: Promise::Forwarded {
+            service: "orders",
+            caller: Some(&DASHBOARD),
+        },
     },
     Call {
-        title: "The same forgery on a public route: removed, and nothing put in its place",
+        title: "A public route needs no token, and forged headers are removed there too",
         action: get("/orders/health", None, FORGED),
-        promise: Promise::Forwarded { service: "orders", caller: None },
+        promise: Promise::Forwarded {
+            service: "orders",
+            caller: None,
+        },
     },
     Call {
-        title: "An attempt to have the trusted header dropped on the way (RFC 9110 §7.6.1)",
-        action: get("/orders/42", Some(Token::Of(&DASHBOARD)), &[("Connection", "X-User-ID")]),
-        promise: Promise::Forwarded { service: "orders", caller: Some(&DASHBOARD) },
-    },
-    Call {
-        title: "A path that two parsers could read differently",
+        title: "A path that a service could read as /orders/health: refused, not guessed",
         action: get("/orders/42%2f..%2fhealth", None, &[]),
-        promise: Promise::Refused { status: 400, challenge: None },
+        promise: Promise::Refused {
+            status: 400,
+            challenge: None,
+        },
     },
     Call {
-        title: "A path that no team has a route for",
+        title: "A path that no team has a route for: denied is the default",
         action: get("/invoices/7", Some(Token::Of(&DASHBOARD)), &[]),
-        promise: Promise::Refused { status: 404, challenge: None },
+        promise: Promise::Refused {
+            status: 404,
+            challenge: None,
+        },
     },
     Call {
-        title: "The issuer rotates its key: new tokens are signed by the new one",
+        title: "The issuer rotates its key, and signs with a new one from now on",
         action: Action::RotateKey,
-        promise: Promise::Answered { containing: "signs_with" },
+        promise: Promise::Answered { with: "signs_with" },
     },
     Call {
-        title: "Take a new token for `shop`",
+        title: "shop takes a token that the new key signs",
         action: Action::TakeToken(&SHOP),
-        promise: Promise::Answered { containing: "access_token" },
+        promise: Promise::Answered {
+            with: "access_token",
+        },
     },
     Call {
-        title: "The gateway fetches the key that it does not know yet, without a restart",
+        title: "The gateway fetches the key that it does not know, without a restart",
         action: get("/orders/42", Some(Token::Of(&SHOP)), &[]),
-        promise: Promise::Forwarded { service: "orders", caller: Some(&SHOP) },
+        promise: Promise::Forwarded {
+            service: "orders",
+            caller: Some(&SHOP),
+        },
     },
     Call {
-        title: "Going around the gateway: the service talks to nobody without a certificate",
-        action: Action::GoAround { service: "orders", path: "/orders/42" },
+        title: "Around the gateway: the service talks to nobody without a certificate",
+        action: Action::GoAround {
+            service: "orders",
+            path: "/orders/42",
+        },
         promise: Promise::HandshakeRefused,
-    },
-    Call {
-        title: "What the gateway counted",
-        action: Action::ReadMetrics,
-        promise: Promise::Answered { containing: REQUESTS_METRIC },
     },
 ];
 
-/// What a caller might send to be taken for somebody else.
-const FORGED: &[(&str, &str)] =
-    &[("X-User-ID", "admin"), ("X_User_ID", "admin"), ("x-scopes", "orders:write")];
+/// What stands in the place of the last four characters of an altered token.
+const OTHER_END: &str = "AAAA";
 
-/// One of the gateway's own metrics.
-const REQUESTS_METRIC: &str = "portcullis_requests_total";
+/// What a caller might send to be taken for somebody else.
+const FORGED: &[(&str, &str)] = &[
+    ("X-User-ID", "admin"),
+    ("X_User_ID", "admin"),
+    ("X-Scopes", "orders:write"),
+];
 
 const fn get(
     path: &'static str,
     token: Option<Token>,
     headers: &'static [(&'static str, &'static str)],
 ) -> Action {
-    Action::Request { method: "GET", path, token, headers }
+    Action::Request {
+        method: "GET",
+        path,
+        token,
+        headers,
+    }
 }
 
 const fn post(path: &'static str, token: Option<Token>) -> Action {
-    Action::Request { method: "POST", path, token, headers: &[] }
+    Action::Request {
+        method: "POST",
+        path,
+        token,
+        headers: &[],
+    }
 }
 
 const fn refused(status: u16, challenge: Challenge) -> Promise {
-    Promise::Refused { status, challenge: Some(challenge) }
+    Promise::Refused {
+        status,
+        challenge: Some(challenge),
+    }
 }
 
-impl Promise {
-    /// The promised status; a refused handshake has none.
-    fn status(&self) -> Option<u16> {
+/// Writes the calls for somebody who makes them: title, what has to come of it, `curl` line. All of it
+/// together is a script for a shell.
+///
+/// # Errors
+/// `out` cannot be written to.
+pub(super) fn write(places: &Places, out: &mut (dyn Write + Send)) -> io::Result<()> {
+    for (number, call) in (1..).zip(&CALLS) {
+        writeln!(out, "# {number}. {}", call.title)?;
+        writeln!(out, "#    {}", call.expectation())?;
+        writeln!(out, "{}\n", curl::command(&call.action, places))?;
+    }
+    Ok(())
+}
+
+impl Call {
+    /// What somebody at a shell gets to see.
+    fn expectation(&self) -> String {
+        let promise = &self.promise;
+        match &self.action {
+            Action::TakeToken(client) => {
+                let variable = curl::variable(client);
+                format!("Prints nothing. The token is in the variable {variable} now")
+            }
+            // Within that time, another key would be unknown still.
+            Action::RotateKey => {
+                format!("Expect {promise}. The gateway looks for new keys every 10 s at most")
+            }
+            Action::Request { .. } | Action::GoAround { .. } => format!("Expect {promise}"),
+        }
+    }
+}
+
+impl Action {
+    /// What is sent, a line for each thing. Not the token itself.
+    fn request(&self) -> Vec<String> {
         match self {
-            Self::Answered { .. } | Self::Forwarded { .. } => Some(200),
-            Self::Refused { status, .. } => Some(*status),
-            Self::HandshakeRefused => None,
+            Self::TakeToken(client) => vec![format!("POST /token to the issuer, as {}", client.id)],
+            Self::RotateKey => vec!["POST /rotate to the issuer".to_owned()],
+            Self::Request {
+                method,
+                path,
+                token,
+                headers,
+            } => {
+                let credential = token.as_ref().map(|token| match token {
+                    Token::Of(client) => format!("<token of {}>", client.id),
+                    Token::Altered(client) => format!("<token of {}, altered>", client.id),
+                });
+                let mut lines = vec![format!("{method} {path}")];
+                lines.extend(credential.map(|token| format!("Authorization: Bearer {token}")));
+                lines.extend(
+                    headers
+                        .iter()
+                        .map(|(name, value)| format!("{name}: {value}")),
+                );
+                lines
+            }
+            Self::GoAround { service, .. } => {
+                vec![format!(
+                    "a TLS handshake with {service}, without a certificate"
+                )]
+            }
         }
     }
 }
 
-impl fmt::Display for Promise {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(status) = self.status() {
-            write!(f, "{status}")?;
-        }
-        match self {
-            Self::Answered { .. } => Ok(()),
-            Self::Refused { challenge: None, .. } => write!(f, ", and no service is reached"),
-            Self::Refused { challenge: Some(challenge), .. } => {
-                write!(f, " with {challenge}, and no service is reached")
-            }
-            Self::Forwarded { service, caller: None } => {
-                write!(f, ", and `{service}` is told of no caller")
-            }
-            Self::Forwarded { service, caller: Some(client) } => {
-                write!(f, ", and `{service}` is told that `{}` calls", client.id)
-            }
-            Self::HandshakeRefused => f.write_str("the service ends the TLS handshake"),
-        }
+impl Places {
+    fn service(&self, name: &str) -> Option<&Service> {
+        self.services.iter().find(|service| service.name() == name)
+    }
+
+    /// How many requests have reached each service.
+    fn requests(&self) -> Vec<u64> {
+        self.services.iter().map(Service::requests).collect()
+    }
+
+    /// Names of the services that a request has reached since.
+    fn reached_since(&self, before: &[u64]) -> Vec<&'static str> {
+        let services = self.services.iter().zip(before);
+        services
+            .filter(|(service, before)| service.requests() > **before)
+            .map(|(service, _)| service.name())
+            .collect()
     }
 }
 
-impl fmt::Display for Challenge {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.error, self.scope) {
-            (None, _) => f.write_str("a challenge that names no error"),
-            (Some(error), None) => write!(f, "error=\"{error}\""),
-            (Some(error), Some(scope)) => write!(f, "error=\"{error}\", scope=\"{scope}\""),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_title_fits_an_80_column_terminal() {
+        for call in &CALLS {
+            let title = call.title;
+            assert!(title.chars().count() <= 75, "{title}");
         }
     }
-}
-
-/// The headers that tell a service about a caller.
-fn identity_of(client: &Client) -> [(&'static str, &'static str); 3] {
-    [("x-user-id", client.id), ("x-scopes", client.scopes), ("x-client-id", client.id)]
 }

@@ -120,7 +120,10 @@ impl Answer {
             code: refusal.code(),
             request_id: request_id.to_str().unwrap_or_default(),
         };
-        let body = Bytes::from(serde_json::to_vec(&problem).unwrap_or_default());
+        let mut body = serde_json::to_vec(&problem).unwrap_or_default();
+        // For people with a terminal.
+        body.push(b'\n');
+        let body = Bytes::from(body);
         let mut headers = vec![
             (
                 header::CONTENT_TYPE,
