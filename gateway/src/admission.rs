@@ -20,8 +20,9 @@ pub(crate) async fn admit(
     let limits = &snapshot.config().limits;
 
     let request = Arrived::read(header, limits)?; // what arrived
-    if let (Some(connection), Some(host)) = (exchange.connection(), request.host()) {
-        connection.serves(host, snapshot.listener_tls(&connection.listener))?;
+    if let Some(connection) = exchange.connection() {
+        let tls = snapshot.listener_tls(&connection.listener);
+        connection.serves(request.host(), tls.map(|tls| &**tls))?;
     }
 
     let route = snapshot.routes().find(&request.as_policy())?; // what it asks for

@@ -4,10 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use http::{HeaderValue, Version};
+use http::{HeaderValue, Method, Uri, Version};
 use pingora_core::{Error, ErrorType};
 use pingora_http::RequestHeader;
-use portcullis_policy::{Permit, RouteId, UnixTime};
+use portcullis_policy::{Denial, Permit, RouteId, UnixTime};
 
 use crate::downstream::connection::Connection;
 use crate::downstream::forwarding::Origin;
@@ -36,6 +36,9 @@ pub struct Exchange {
     admission: Option<Duration>,
     /// Attempts to reach a service.
     pub(crate) attempts: Attempts,
+    /// What to say of it should it be cut off.
+    asked: Option<(Method, Uri)>,
+    is_finished: bool,
     _in_flight: InFlightRequest,
 }
 
@@ -57,6 +60,10 @@ pub(crate) struct Attempts {
     pub(crate) since: Option<Instant>,
     /// The address of the last one.
     pub(crate) address: Option<SocketAddr>,
+    /// Interim responses (1xx) of the service.
+    pub(crate) interim: u32,
+    /// The response that counts has begun.
+    pub(crate) is_answered: bool,
 }
 
 impl Exchange {
@@ -75,11 +82,14 @@ impl Exchange {
             verdict: Verdict::Pending,
             admission: None,
             attempts: Attempts::default(),
+            asked: None,
+            is_finished: false,
         }
     }
 
     /// Takes in what the head says about the request itself.
     pub(crate) fn arrive(&mut self, header: &RequestHeader, connection: Option<&Arc<Connection>>) {
+        self.asked = Some((header.method.clone(), header.uri.clone()));
         self.request_id = trace::request_id(header);
         self.trace = Trace::of(header);
         if let Some(connection) = connection {
@@ -185,7 +195,9 @@ impl Exchange {
     /// wrong one for its caller.
     pub(crate) fn ends_connection(&self) -> bool {
         match self.refusal() {
-            Some(Refusal::Denied(denial)) => matches!(denial.status(), 400 | 414 | 421 | 431),
+            Some(Refusal::Denied(denial)) => {
+                matches!(denial.status(), 400 | 408 | 414 | 421 | 431)
+            }
             Some(Refusal::Faulted(_)) | None => false,
         }
     }
@@ -197,12 +209,13 @@ impl Exchange {
 
     /// Records how the request ended, in the metrics and the access log.
     pub(crate) fn finish(
-        &self,
+        &mut self,
         line: &RequestLine<'_>,
         status: Option<u16>,
         bytes_received: u64,
         bytes_sent: u64,
     ) {
+        self.is_finished = true;
         let duration = self.arrived.elapsed();
         let (outcome, code) = match &self.verdict {
             Verdict::Admitted(_) => (Outcome::Admitted, NONE),
@@ -277,6 +290,19 @@ impl Exchange {
     }
 }
 
+/// Whoever is cut off, by a time limit or the end of the process, has a line too.
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if self.is_finished {
+            return;
+        }
+        if let Some((method, uri)) = self.asked.take() {
+            self.refuse(Denial::RequestTimeout.into());
+            self.finish(&RequestLine::cut_off(&method, &uri), None, 0, 0);
+        }
+    }
+}
+
 /// What a caller asked for, as it arrived, for the access log.
 #[derive(Debug)]
 pub(crate) struct RequestLine<'a> {
@@ -303,6 +329,23 @@ impl<'a> RequestLine<'a> {
                 .get(http::header::USER_AGENT)
                 .map(HeaderValue::as_bytes),
         }
+    }
+
+    fn cut_off(method: &'a Method, uri: &'a Uri) -> Self {
+        Self {
+            method: method.as_str(),
+            target: uri.path().as_bytes(),
+            host: uri
+                .authority()
+                .map_or(b"", |authority| authority.as_str().as_bytes()),
+            version: "2",
+            user_agent: None,
+        }
+    }
+
+    /// No answer to `HEAD` has one (RFC 9110 §9.3.2).
+    pub(crate) fn has_body_in_response(&self) -> bool {
+        self.method != "HEAD"
     }
 
     /// Of a head that was refused: what its first line seems to say.

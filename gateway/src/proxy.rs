@@ -1,8 +1,10 @@
 //! The phases of Pingora's proxy, in running order; each is a few lines that call whoever knows.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use http::HeaderValue;
 use pingora_core::modules::http::HttpModules;
 use pingora_core::upstreams::peer::HttpPeer;
@@ -10,9 +12,9 @@ use pingora_core::{Error, ErrorSource, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use portcullis_policy::Denial;
-use std::time::Instant;
 
 use crate::admission;
+use crate::downstream::body_clock;
 use crate::downstream::connection::Connection;
 use crate::downstream::response;
 use crate::downstream::trace::{REQUEST_ID, TRACESTATE};
@@ -21,6 +23,9 @@ use crate::gateway::Gateway;
 use crate::refusal::{Fault, Refusal};
 use crate::telemetry::metrics::labels::UpstreamFailure;
 use crate::upstream::request::{self, ForwardAuthorization, Injected};
+
+/// For the rest of a body that nobody waits for any more.
+const AFTER_RESPONSE: Duration = Duration::from_secs(1);
 
 /// Further attempts that any upstream can be configured to have, and the first.
 pub(crate) const MAX_ATTEMPTS: usize = 6;
@@ -56,7 +61,9 @@ impl ProxyHttp for Proxy {
         match admission::admit(session.req_header(), exchange).await {
             Ok(permit) => {
                 exchange.admit(permit);
-                reduce_target(session.req_header_mut())?;
+                if session.is_http2() && !session.as_mut().is_body_done() {
+                    body_clock::expect_within(exchange.snapshot().config().limits.body_timeout);
+                }
                 Ok(false)
             }
             Err(refusal) => {
@@ -142,14 +149,53 @@ impl ProxyHttp for Proxy {
         Ok(())
     }
 
-    /// Runs when a service's response begins.
-    async fn upstream_response_filter(
+    /// Runs for each part of the request's body.
+    async fn request_body_filter(
         &self,
         _: &mut Session,
-        upstream_response: &mut ResponseHeader,
-        _: &mut Exchange,
+        _: &mut Option<Bytes>,
+        end_of_stream: bool,
+        exchange: &mut Exchange,
     ) -> Result<()> {
-        crate::upstream::response::check(upstream_response)
+        if end_of_stream {
+            body_clock::expect_nothing();
+        } else if !exchange.attempts.is_answered {
+            body_clock::expect_within(exchange.snapshot().config().limits.body_timeout);
+        }
+        Ok(())
+    }
+
+    /// Runs when a service's response begins, and for each interim response before it.
+    async fn upstream_response_filter(
+        &self,
+        session: &mut Session,
+        upstream_response: &mut ResponseHeader,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        crate::upstream::response::check(upstream_response, &mut exchange.attempts.interim)?;
+        if !upstream_response.status.is_informational() {
+            exchange.attempts.is_answered = true;
+            expect_rest_of_body(session, exchange);
+        }
+        Ok(())
+    }
+
+    /// Runs for each part of the response's body.
+    fn response_body_filter(
+        &self,
+        session: &mut Session,
+        _: &mut Option<Bytes>,
+        end_of_stream: bool,
+        exchange: &mut Exchange,
+    ) -> Result<Option<Duration>> {
+        if session.is_http2() {
+            if end_of_stream && !session.as_mut().is_body_done() {
+                body_clock::expect_within(AFTER_RESPONSE);
+            } else {
+                expect_rest_of_body(session, exchange);
+            }
+        }
+        Ok(None)
     }
 
     /// Runs before the response goes to the caller.
@@ -247,15 +293,16 @@ impl ProxyHttp for Proxy {
     }
 }
 
-/// The absolute form of a target is for proxies; a service gets the origin form (RFC 9112 §3.2).
-fn reduce_target(header: &mut RequestHeader) -> Result<()> {
-    if header.version >= http::Version::HTTP_2 || header.uri.scheme().is_none() {
-        return Ok(());
+/// Once the response has begun, a body that is still owed may be slow for as long as the response is:
+/// whoever streams both ways waits for the other.
+fn expect_rest_of_body(session: &mut Session, exchange: &Exchange) {
+    if !session.is_http2() || session.as_mut().is_body_done() {
+        return;
     }
-    let target = header.uri.path_and_query().cloned();
-    let uri = target.map(http::Uri::from).ok_or_else(no_upstream)?;
-    header.set_uri(uri);
-    Ok(())
+    if let Some(upstream) = exchange.upstream() {
+        let limit = exchange.snapshot().config().limits.body_timeout;
+        body_clock::expect_within(limit + upstream.response_timeout);
+    }
 }
 
 fn may_retry(exchange: &Exchange) -> bool {
@@ -322,8 +369,12 @@ fn refusal_of(error: &Error) -> Option<Refusal> {
     match error.esource() {
         ErrorSource::Upstream => Some(fault_of(error).into()),
         ErrorSource::Downstream => match error.etype() {
-            ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed => None,
-            // Its body did not come in time, or is not what its head says.
+            ErrorType::WriteError
+            | ErrorType::WriteTimedout
+            | ErrorType::ReadError
+            | ErrorType::ConnectionClosed => None,
+            ErrorType::ReadTimedout => Some(Denial::RequestTimeout.into()),
+            // Its body is not what its head says.
             _ => Some(Denial::RequestMalformed.into()),
         },
         ErrorSource::Internal | ErrorSource::Unset => {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pingora_core::apps::ServerApp as _;
+use pingora_core::apps::{HttpServerOptions, ServerApp as _};
 use pingora_core::server::configuration::ServerConf;
 use pingora_proxy::{HttpProxy, http_proxy};
 use portcullis_config::Config;
@@ -130,10 +130,12 @@ impl Server {
         };
         gateway.snapshot().resolve(FIRST_LOOKUPS).await;
 
-        let proxy = Arc::new(http_proxy(
-            &pingora_settings(),
-            Proxy::new(Arc::clone(&gateway)),
-        ));
+        let mut proxy = http_proxy(&pingora_settings(), Proxy::new(Arc::clone(&gateway)));
+        // Refused all the same, but with a problem and a line in the access log.
+        let mut options = HttpServerOptions::default();
+        options.allow_connect_method_proxying = true;
+        proxy.server_options = Some(options);
+        let proxy = Arc::new(proxy);
         let (is_stopping, shutdown) = watch::channel(false);
         let mut accepting = JoinSet::new();
         for (socket, bound) in sockets.into_iter().zip(gateway.listeners()) {

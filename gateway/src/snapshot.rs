@@ -38,7 +38,7 @@ pub struct Snapshot {
     routes: Vec<Route>,
     no_route: RouteMetrics,
     upstreams: Vec<Arc<Upstream>>,
-    listeners: HashMap<String, ListenerTls>,
+    listeners: HashMap<String, Arc<ListenerTls>>,
     service_headers: ServiceHeaders,
     tokens: TokenCache,
     access_log: Option<AccessLog>,
@@ -120,7 +120,7 @@ impl Snapshot {
                     listener: listener.name.clone(),
                     error,
                 })?;
-                listeners.insert(listener.name.clone(), tls);
+                listeners.insert(listener.name.clone(), Arc::new(tls));
             }
         }
         Ok(Self {
@@ -267,7 +267,7 @@ impl Snapshot {
     }
 
     /// TLS of a listener; `None` when it speaks plain HTTP.
-    pub(crate) fn listener_tls(&self, name: &str) -> Option<&ListenerTls> {
+    pub(crate) fn listener_tls(&self, name: &str) -> Option<&Arc<ListenerTls>> {
         self.listeners.get(name)
     }
 

@@ -8,6 +8,7 @@ use crate::MethodSet;
 )]
 pub enum Denial {
     RequestMalformed,
+    RequestTimeout,
     TargetTooLong,
     HeadersTooLarge,
     AuthorityInvalid,
@@ -61,6 +62,7 @@ impl Denial {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::RequestMalformed => "request_malformed",
+            Self::RequestTimeout => "request_timeout",
             Self::TargetTooLong => "target_too_long",
             Self::HeadersTooLarge => "headers_too_large",
             Self::AuthorityInvalid => "authority_invalid",
@@ -94,6 +96,7 @@ impl Denial {
     pub const fn title(&self) -> &'static str {
         match self {
             Self::RequestMalformed => "the request is not well-formed HTTP",
+            Self::RequestTimeout => "the request did not arrive in time",
             Self::TargetTooLong => "the request target is too long",
             Self::HeadersTooLarge => "the request has too many or too large header fields",
             Self::AuthorityInvalid => "the request does not name exactly one valid host",
@@ -142,6 +145,7 @@ impl Denial {
             | Self::CredentialMalformed => 400,
             Self::RouteNotFound => 404,
             Self::MethodNotAllowed { .. } => 405,
+            Self::RequestTimeout => 408,
             Self::TargetTooLong => 414,
             Self::AuthorityMisdirected => 421,
             Self::HeadersTooLarge => 431,
@@ -168,6 +172,7 @@ impl Denial {
     pub const fn challenge_error(&self) -> Option<ChallengeError> {
         match self {
             Self::RequestMalformed
+            | Self::RequestTimeout
             | Self::TargetTooLong
             | Self::HeadersTooLarge
             | Self::AuthorityInvalid

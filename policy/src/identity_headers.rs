@@ -100,19 +100,30 @@ impl Default for IdentityHeaders {
 }
 
 /// The one spelling of all names that a service may take for the same: CGI and its heirs ignore
-/// case, and some of them turn everything that is no letter or digit into `_`.
+/// case, and some of them turn everything that is no letter or digit into `_`. Runs of such bytes
+/// count as one, and at the end they count for nothing: somebody may trim them.
 pub(crate) fn fold(name: &str) -> String {
-    name.bytes()
-        .map(|byte| char::from(fold_byte(byte)))
-        .collect()
+    let mut buffer = vec![0; name.len()];
+    let folded = fold_into(name, &mut buffer).unwrap_or_default();
+    folded.iter().copied().map(char::from).collect()
 }
 
-/// [`fold`] into a buffer; `None` when it is too small, and then it holds the beginning.
+/// [`fold`] into a buffer; `None` when it is shorter than the name.
 pub(crate) fn fold_into<'b>(name: &str, buffer: &'b mut [u8]) -> Option<&'b [u8]> {
-    for (place, byte) in buffer.iter_mut().zip(name.bytes()) {
-        *place = fold_byte(byte);
+    if name.len() > buffer.len() {
+        return None;
     }
-    buffer.get(..name.len())
+    let mut length = 0;
+    let mut last = b'-';
+    for byte in name.bytes().map(fold_byte) {
+        if (byte, last) != (b'-', b'-') {
+            *buffer.get_mut(length)? = byte;
+            length += 1;
+        }
+        last = byte;
+    }
+    let folded = buffer.get(..length)?;
+    Some(folded.strip_suffix(b"-").unwrap_or(folded))
 }
 
 const fn fold_byte(byte: u8) -> u8 {
@@ -138,6 +149,9 @@ mod tests {
             "X~USER!ID",
             "x-scopes",
             "X_Scopes",
+            "X-User--ID",
+            "X-User-Id_",
+            "_x_user_id",
         ] {
             assert!(headers.claims_name(name), "{name}");
         }

@@ -32,23 +32,47 @@ struct Listed {
 }
 
 /// Written by proxies about callers, and believed by services that expect to be behind one.
-const IDENTITY_OF_OTHERS: [&str; 12] = [
+const IDENTITY_OF_OTHERS: [&str; 36] = [
     "remote-user",
     "remote-groups",
     "remote-email",
     "remote-name",
+    "remote-addr",
     "x-remote-user",
     "x-remote-group",
+    "x-remote-groups",
+    "x-remote-email",
     "x-user",
+    "x-user-name",
+    "x-user-email",
+    "x-user-groups",
+    "x-user-roles",
+    "x-username",
     "x-userinfo",
+    "x-email",
+    "x-groups",
+    "x-roles",
+    "x-proxy-user",
     "x-authenticated-user",
     "x-authenticated-userid",
+    "x-authenticated-scope",
+    "x-token-subject",
+    "x-jwt-assertion",
+    "x-jwt-payload",
+    "x-anonymous-consumer",
+    "x-client-dn",
+    "x-client-verify",
     "x-real-ip",
     "x-client-ip",
+    "x-cluster-client-ip",
+    "x-original-forwarded-for",
+    "true-client-ip",
+    "fastly-client-ip",
+    "client-ip",
 ];
 
 /// Would change the method, the target or the origin that a service sees.
-const OVERRIDES: [&str; 10] = [
+const OVERRIDES: [&str; 9] = [
     "x-http-method",
     "x-http-method-override",
     "x-method-override",
@@ -58,7 +82,6 @@ const OVERRIDES: [&str; 10] = [
     "x-original-method",
     "x-rewrite-url",
     "x-host",
-    "x-cluster-client-ip",
 ];
 
 /// About one connection only (RFC 9110 §7.6.1), or for the gateway only.
@@ -89,15 +112,28 @@ const EXACT_ONLY: [&str; 9] = [
 /// Written by the gateway itself under one name.
 const WRITTEN_BY_THE_GATEWAY: [&str; 3] = ["forwarded", "x-request-id", "tracestate"];
 
-/// Families of names that speak about callers.
-const FAMILIES: [&[u8]; 7] = [
+/// Families of names that speak about callers: of proxies, of clouds, of certificates.
+const FAMILIES: [&[u8]; 20] = [
     b"x-forwarded-",
     b"x-auth-",
     b"x-ssl-client-",
     b"ssl-client-",
+    b"client-cert",
     b"x-client-cert",
     b"x-envoy-",
     b"x-portcullis-",
+    b"x-consumer-",
+    b"x-credential-",
+    b"x-webauth-",
+    b"x-pomerium-",
+    b"x-amzn-oidc-",
+    b"x-goog-authenticated-",
+    b"x-goog-iap-",
+    b"x-ms-client-principal",
+    b"x-ms-token-",
+    b"cf-access-",
+    b"cf-connecting-",
+    b"tailscale-user-",
 ];
 
 /// Names up to this length are folded without allocating.
@@ -238,6 +274,11 @@ mod tests {
             "upgrade",
             "x-real-ip",
             "x-portcullis-anything",
+            "Client-Cert",
+            "X-MS-Client-Principal-Name",
+            "Cf-Access-Authenticated-User-Email",
+            "X-Consumer-Username",
+            "x--real__ip",
         ] {
             assert_eq!(fate(name), HeaderFate::Remove, "{name}");
         }

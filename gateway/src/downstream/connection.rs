@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use pingora_core::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp as _};
+use pingora_core::apps::{
+    HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp as _,
+};
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::http::v2::server::{H2Options, default_h2_options};
 use pingora_core::protocols::{Shutdown, Stream};
@@ -19,6 +21,7 @@ use portcullis_config::{ClientCertificates, Limits};
 use portcullis_policy::{Denial, Host};
 use tokio::io::AsyncWriteExt as _;
 
+use super::body_clock;
 use super::head::{self, Head};
 use super::response;
 use super::stream::ClientStream;
@@ -99,33 +102,34 @@ fn is_within<T: PartialEq>(then: &Arc<[T]>, now: &Arc<[T]>) -> bool {
     Arc::ptr_eq(then, now) || then.iter().all(|authority| now.contains(authority))
 }
 
-/// Serves HTTP/1 until the connection ends.
+/// Serves HTTP/1 until the connection ends. The first head has to come within `first_patience`.
 pub(crate) async fn serve_http1(
     stream: ClientStream,
+    first_patience: Duration,
     connection: &Arc<Connection>,
     proxy: &Arc<HttpProxy<Proxy>>,
     gateway: &crate::gateway::Gateway,
     mut shutdown: ShutdownWatch,
 ) {
     let mut stream: Stream = Box::new(stream);
-    let mut settings = None;
+    let mut settings: Option<HttpPersistentSettings> = None;
     loop {
-        let snapshot = gateway.snapshot();
-        let limits = &snapshot.config().limits;
+        // Copied: a connection that is idle must not keep a generation alive.
+        let limits = gateway.snapshot().config().limits.clone();
         let patience = match settings {
-            None => limits.header_timeout,
+            None => first_patience,
             Some(_) => limits.idle_timeout,
         };
         let head = tokio::select! {
             biased;
-            head = head::read(&mut stream, patience, limits) => head,
-            _ = stopped(&mut shutdown) => Head::Ended,
+            head = head::read(&mut stream, patience, &limits) => head,
+            () = stopped(&mut shutdown) => Head::Ended,
         };
         let bytes = match head {
             Head::Complete(bytes) => bytes,
             Head::Ended => return,
             Head::Refused(denial, bytes) => {
-                refuse_head(&mut stream, denial, &bytes, connection, snapshot).await;
+                refuse_head(&mut stream, denial, &bytes, connection, gateway.snapshot()).await;
                 return;
             }
         };
@@ -133,12 +137,10 @@ pub(crate) async fn serve_http1(
         match settings.take() {
             None => {
                 session.set_keepalive(Some(0));
-                session.set_keepalive_reuses_remaining(Some(limits.requests_per_connection));
+                let further = limits.requests_per_connection.saturating_sub(1);
+                session.set_keepalive_reuses_remaining(Some(further));
             }
-            Some(settings) => {
-                let settings: pingora_core::apps::HttpPersistentSettings = settings;
-                settings.apply_to_session(&mut session);
-            }
+            Some(settings) => settings.apply_to_session(&mut session),
         }
         session.set_pipelined_prefix(bytes);
         session.set_read_timeout(Some(limits.body_timeout));
@@ -146,9 +148,7 @@ pub(crate) async fn serve_http1(
         let Some(reused) = proxy.process_new_http(session, &shutdown).await else {
             return;
         };
-        let (reused_stream, reused_settings) = reused.consume();
-        stream = reused_stream;
-        settings = reused_settings;
+        (stream, settings) = reused.consume();
     }
 }
 
@@ -171,7 +171,7 @@ async fn refuse_head(
     let mut exchange = Exchange::new(snapshot);
     exchange.arrive_without_head(Arc::clone(connection));
     exchange.refuse(denial.into());
-    let answer = response::http1(&exchange);
+    let answer = response::http1(&exchange, line.has_body_in_response());
     let is_sent = tokio::time::timeout(WRITE_TIMEOUT, async {
         stream.write_all(&answer).await?;
         stream.flush().await
@@ -205,6 +205,7 @@ pub(crate) async fn serve_http2(
             options
         },
         limits: http2_options(limits),
+        body_timeout: limits.body_timeout,
     });
     app.process_new(Box::new(stream), &shutdown).await;
 }
@@ -214,6 +215,7 @@ struct Http2 {
     proxy: Arc<HttpProxy<Proxy>>,
     options: HttpServerOptions,
     limits: H2Options,
+    body_timeout: Duration,
 }
 
 fn http2_options(limits: &Limits) -> H2Options {
@@ -228,10 +230,13 @@ fn http2_options(limits: &Limits) -> H2Options {
 impl HttpServerApp for Http2 {
     async fn process_new_http(
         self: &Arc<Self>,
-        session: ServerSession,
+        mut session: ServerSession,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
-        self.proxy.process_new_http(session, shutdown).await
+        session.set_write_timeout(Some(self.body_timeout));
+        session.set_total_drain_timeout(Some(self.body_timeout));
+        let serving = self.proxy.process_new_http(session, shutdown);
+        body_clock::guard(serving).await.flatten()
     }
 
     fn h2_options(&self) -> Option<H2Options> {

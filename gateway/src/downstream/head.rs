@@ -2,10 +2,11 @@
 //! differently. This runs on the bytes as they arrived, before anything else sees them; what passes
 //! is a strict subset of RFC 9112.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use memchr::memchr;
+use memchr::{memchr, memmem};
 use portcullis_config::Limits;
 use portcullis_policy::Denial;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
@@ -51,8 +52,9 @@ pub(crate) async fn read(
         match lines.find_end(&bytes, limits) {
             Ok(Some(end)) => {
                 let head = bytes.get(..end).unwrap_or_default();
-                return match check(head, limits) {
-                    Ok(()) => Head::Complete(bytes),
+                return match check(head, limits).and_then(|()| absolute_target(head)) {
+                    Ok(None) => Head::Complete(bytes),
+                    Ok(Some(target)) => Head::Complete(reduced(&bytes, &target)),
                     Err(denial) => Head::Refused(denial, bytes),
                 };
             }
@@ -143,6 +145,58 @@ pub(crate) fn check(head: &[u8], limits: &Limits) -> Result<(), Denial> {
     framing.check(version)
 }
 
+/// The part of a checked head that is a target in absolute form, and the origin form of it.
+#[derive(Debug, PartialEq, Eq)]
+struct AbsoluteTarget {
+    place: Range<usize>,
+    origin_form: Vec<u8>,
+}
+
+/// A target in absolute form is for proxies; a service gets the origin form (RFC 9112 §3.2.2). Its
+/// authority has to be that of `Host`: whoever believes the other one sees another request.
+fn absolute_target(head: &[u8]) -> Result<Option<AbsoluteTarget>, Denial> {
+    let start = memchr(b' ', head).map_or(0, |space| space + 1);
+    let length = memchr(b' ', head.get(start..).unwrap_or_default()).unwrap_or_default();
+    let target = head.get(start..start + length).unwrap_or_default();
+    if matches!(target, [b'/', ..] | b"*") {
+        return Ok(None);
+    }
+    let after_scheme = memmem::find(target, b"://").map_or(0, |colon| colon + 3);
+    let rest = target.get(after_scheme..).unwrap_or_default();
+    let end = rest
+        .iter()
+        .position(|byte| matches!(byte, b'/' | b'?'))
+        .unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    let host = head
+        .split(|byte| *byte == b'\n')
+        .skip(1)
+        .filter_map(|line| field(line.strip_suffix(b"\r")?).ok())
+        .find(|(name, _)| name.eq_ignore_ascii_case(b"host"))
+        .map(|(_, value)| value);
+    if !host.is_some_and(|host| host.eq_ignore_ascii_case(authority)) {
+        return Err(Denial::AuthorityInvalid);
+    }
+    let slash: &[u8] = if path.first() == Some(&b'/') {
+        b""
+    } else {
+        b"/"
+    };
+    Ok(Some(AbsoluteTarget {
+        place: start..start + length,
+        origin_form: [slash, path].concat(),
+    }))
+}
+
+fn reduced(bytes: &[u8], target: &AbsoluteTarget) -> BytesMut {
+    let before = bytes.get(..target.place.start).unwrap_or_default();
+    let after = bytes.get(target.place.end..).unwrap_or_default();
+    [before, &target.origin_form, after]
+        .concat()
+        .as_slice()
+        .into()
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Version {
     Http10,
@@ -228,8 +282,8 @@ impl Framing {
             }
             14 if name.eq_ignore_ascii_case(b"content-length") => {
                 self.lengths += 1;
-                // 19 digits fit 64 bits.
-                if !(1..=19).contains(&value.len()) || !value.iter().all(u8::is_ascii_digit) {
+                // 18 digits fit 64 bits, signed or not.
+                if !(1..=18).contains(&value.len()) || !value.iter().all(u8::is_ascii_digit) {
                     return Err(Denial::RequestMalformed);
                 }
             }
@@ -251,9 +305,9 @@ impl Framing {
         }
         match version {
             Version::Http10 if self.encodings > 0 => Err(Denial::RequestMalformed),
-            Version::Http10 if self.hosts > 1 => Err(Denial::AuthorityInvalid),
-            // RFC 9112 §3.2.
-            Version::Http11 if self.hosts != 1 => Err(Denial::AuthorityInvalid),
+            // RFC 9112 §3.2. HTTP/1.0 could do without, but then nobody knows which host was meant:
+            // not the rule about client certificates, and not the service.
+            Version::Http10 | Version::Http11 if self.hosts != 1 => Err(Denial::AuthorityInvalid),
             Version::Http10 | Version::Http11 => Ok(()),
         }
     }

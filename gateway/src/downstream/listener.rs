@@ -9,10 +9,11 @@ use bytes::Bytes;
 use pingora_core::server::ShutdownWatch;
 use pingora_proxy::HttpProxy;
 use portcullis_config::Limits;
+use socket2::SockRef;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::rustls::server::Acceptor;
 
@@ -114,78 +115,93 @@ impl Listener {
     }
 
     async fn serve(&self, tcp: TcpStream, peer: SocketAddr) {
+        // What the connection needs of its generation is copied: one that stays open for days must
+        // not keep the generation alive.
+        let (limits, tls) = {
+            let snapshot = self.gateway.snapshot();
+            let tls = snapshot.listener_tls(&self.name).map(Arc::clone);
+            (snapshot.config().limits.clone(), tls)
+        };
         // Responses are gathered into segments here; the kernel must not wait for more.
         let _ = tcp.set_nodelay(true);
-        let snapshot = self.gateway.snapshot();
-        let limits = &snapshot.config().limits;
+        // What a caller does not take is not kept for longer than this, whoever has it: HTTP/2's
+        // codec, or the kernel after the connection was closed (RFC 5482).
+        let _ = SockRef::from(&tcp).set_tcp_user_timeout(Some(limits.body_timeout));
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-        match snapshot.listener_tls(&self.name) {
-            Some(tls) => self.serve_tls(tcp, peer, tls, limits).await,
-            None => self.serve_plain(tcp, peer, limits).await,
+        let established = match tls {
+            Some(tls) => self.handshake(tcp, &tls, &limits).await,
+            None => Some((Transport::Plain(tcp), None, Spoken::Unknown)),
+        };
+        if let Some((transport, tls, spoken)) = established {
+            let connection = Arc::new(Connection {
+                listener: Arc::clone(&self.name),
+                peer,
+                tls,
+            });
+            self.serve_http(transport, spoken, &connection, &limits)
+                .await;
         }
     }
 
-    async fn serve_tls(
+    async fn handshake(
         &self,
         tcp: TcpStream,
-        peer: SocketAddr,
         tls: &ListenerTls,
         limits: &Limits,
-    ) {
-        let handshake = timeout(limits.handshake_timeout, handshake(tcp, tls)).await;
-        let (transport, facts, is_http2) = match handshake {
-            Ok(Ok(established)) => {
+    ) -> Option<(Transport, Option<ConnectionTls>, Spoken)> {
+        match timeout(limits.handshake_timeout, handshake(tcp, tls)).await {
+            Ok(Ok((transport, facts, spoken))) => {
                 self.metrics.handshake_ended(Handshake::Completed);
-                established
+                Some((transport, Some(facts), spoken))
             }
             Ok(Err(error)) => {
                 self.metrics.handshake_ended(Handshake::Failed);
                 tracing::debug!(portcullis.listener = &*self.name, error.message = %error, "handshake failed");
-                return;
+                None
             }
             Err(_) => {
                 self.metrics.handshake_ended(Handshake::TimedOut);
-                return;
+                None
             }
-        };
-        self.serve_http(transport, Bytes::new(), is_http2, peer, Some(facts), limits)
-            .await;
+        }
     }
 
-    /// HTTP/2 without TLS is spoken with prior knowledge (RFC 9113 §3.3): its preface is no request.
-    async fn serve_plain(&self, mut tcp: TcpStream, peer: SocketAddr, limits: &Limits) {
-        let first = tokio::select! {
-            first = timeout(limits.header_timeout, first_bytes(&mut tcp)) => first,
-            () = self.draining() => return,
-        };
-        let Ok(Ok(first)) = first else {
-            return;
-        };
-        let is_http2 = first == HTTP2_PREFACE;
-        self.serve_http(Transport::Plain(tcp), first, is_http2, peer, None, limits)
-            .await;
-    }
-
+    /// The first bytes have a deadline of their own: until they are there, no other one runs.
     async fn serve_http(
         &self,
-        transport: Transport,
-        replay: Bytes,
-        is_http2: bool,
-        peer: SocketAddr,
-        tls: Option<ConnectionTls>,
+        mut transport: Transport,
+        spoken: Spoken,
+        connection: &Arc<Connection>,
         limits: &Limits,
     ) {
-        let connection = Arc::new(Connection {
-            listener: Arc::clone(&self.name),
-            peer,
-            tls,
-        });
-        let stream = ClientStream::new(transport, replay, is_http2, Arc::clone(&connection));
+        let deadline = Instant::now() + limits.header_timeout;
+        let first = match spoken {
+            Spoken::Http1 => Bytes::new(),
+            // Without TLS, HTTP/2 is spoken with prior knowledge (RFC 9113 §3.3): its preface is no
+            // request of HTTP/1.
+            Spoken::Http2 | Spoken::Unknown => {
+                let first = tokio::select! {
+                    first = timeout_at(deadline, first_bytes(&mut transport)) => first,
+                    () = self.draining() => return,
+                };
+                let Ok(Ok(first)) = first else {
+                    return;
+                };
+                first
+            }
+        };
+        let is_http2 = first == HTTP2_PREFACE;
+        if spoken == Spoken::Http2 && !is_http2 {
+            return;
+        }
+        let stream = ClientStream::new(transport, first, is_http2, Arc::clone(connection));
         let shutdown = self.shutdown.clone();
         if is_http2 {
             serve_http2(stream, &self.proxy, limits, shutdown).await;
         } else {
-            serve_http1(stream, &connection, &self.proxy, &self.gateway, shutdown).await;
+            let patience = deadline.saturating_duration_since(Instant::now());
+            let (proxy, gateway) = (&self.proxy, &self.gateway);
+            serve_http1(stream, patience, connection, proxy, gateway, shutdown).await;
         }
     }
 
@@ -195,11 +211,20 @@ impl Listener {
     }
 }
 
+/// What a handshake has settled about the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Spoken {
+    Http1,
+    Http2,
+    /// There was none.
+    Unknown,
+}
+
 /// Reads until it is clear whether HTTP/2 is spoken.
-async fn first_bytes(tcp: &mut TcpStream) -> io::Result<Bytes> {
+async fn first_bytes(transport: &mut Transport) -> io::Result<Bytes> {
     let mut bytes = Vec::with_capacity(HTTP2_PREFACE.len());
     while bytes.len() < HTTP2_PREFACE.len() && HTTP2_PREFACE.starts_with(&bytes) {
-        let mut rest = tcp.take((HTTP2_PREFACE.len() - bytes.len()) as u64);
+        let mut rest = (&mut *transport).take((HTTP2_PREFACE.len() - bytes.len()) as u64);
         if rest.read_buf(&mut bytes).await? == 0 {
             break;
         }
@@ -207,9 +232,10 @@ async fn first_bytes(tcp: &mut TcpStream) -> io::Result<Bytes> {
     Ok(bytes.into())
 }
 
-type Established = (Transport, ConnectionTls, bool);
-
-async fn handshake(tcp: TcpStream, tls: &ListenerTls) -> io::Result<Established> {
+async fn handshake(
+    tcp: TcpStream,
+    tls: &ListenerTls,
+) -> io::Result<(Transport, ConnectionTls, Spoken)> {
     let start = LazyConfigAcceptor::new(Acceptor::default(), tcp).await?;
     let entry = tls
         .entry(start.client_hello().server_name())
@@ -222,8 +248,11 @@ async fn handshake(tcp: TcpStream, tls: &ListenerTls) -> io::Result<Established>
             .peer_certificates()
             .is_some_and(|chain| !chain.is_empty()),
     };
-    let is_http2 = session.alpn_protocol() == Some(b"h2");
-    Ok((Transport::Tls(Box::new(stream)), facts, is_http2))
+    let spoken = match session.alpn_protocol() {
+        Some(b"h2") => Spoken::Http2,
+        Some(_) | None => Spoken::Http1,
+    };
+    Ok((Transport::Tls(Box::new(stream)), facts, spoken))
 }
 
 /// Whether the gateway is short of something, rather than the caller gone before it was accepted.

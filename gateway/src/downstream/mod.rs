@@ -2,6 +2,7 @@
 //! ([`connection`], [`head`]), what a request says ([`request`], [`credential`], [`forwarding`],
 //! [`trace`]), and the answer when it is refused ([`response`]).
 
+pub(crate) mod body_clock;
 pub mod connection;
 pub mod credential;
 pub mod forwarding;

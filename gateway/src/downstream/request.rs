@@ -9,7 +9,7 @@ use portcullis_policy::{Denial, Host, Method, Request, RequestPath};
 #[derive(Debug)]
 pub(crate) struct Arrived<'s> {
     method: Option<Method>,
-    host: Option<Host>,
+    host: Host,
     path: RequestPath<'s>,
     query: Option<&'s str>,
 }
@@ -20,16 +20,19 @@ impl<'s> Arrived<'s> {
     /// # Errors
     /// What could be read in two ways, or is too long.
     pub(crate) fn read(header: &'s RequestHeader, limits: &Limits) -> Result<Self, Denial> {
-        // HTTP/1 was held to these before it was parsed; of HTTP/2 only the sum was.
-        if header.headers.len() > limits.headers {
-            return Err(Denial::HeadersTooLarge);
+        if header.method == http::Method::CONNECT {
+            return Err(Denial::RequestMalformed);
+        }
+        if header.version == Version::HTTP_2 {
+            check_http2(header, limits)?;
         }
         let target = header.uri.path_and_query().ok_or(Denial::PathAmbiguous)?;
         if target.as_str().len() > limits.target_bytes {
             return Err(Denial::TargetTooLong);
         }
-        // `raw_path` is what goes to the service; a target in absolute form is reduced before that.
-        if header.uri.scheme().is_none() && header.raw_path() != target.as_str().as_bytes() {
+        // `raw_path` is what goes to the service. A target without a path has the path `/` to the
+        // parser of URIs, and something else to whoever gets the raw one.
+        if !target.as_str().starts_with('/') || header.raw_path() != target.as_str().as_bytes() {
             return Err(Denial::PathAmbiguous);
         }
         Ok(Self {
@@ -44,20 +47,53 @@ impl<'s> Arrived<'s> {
     pub(crate) fn as_policy(&self) -> Request<'_> {
         Request {
             method: self.method,
-            host: self.host.as_ref(),
+            host: Some(&self.host),
             path: self.path,
         }
     }
 
     /// The host that is asked for.
-    pub(crate) const fn host(&self) -> Option<&Host> {
-        self.host.as_ref()
+    pub(crate) const fn host(&self) -> &Host {
+        &self.host
     }
 
     /// The query, without its `?`.
     pub(crate) const fn query(&self) -> Option<&'s str> {
         self.query
     }
+}
+
+/// What [`super::head`] sees to in HTTP/1. Pingora has refused what HTTP/2 itself refuses.
+fn check_http2(header: &RequestHeader, limits: &Limits) -> Result<(), Denial> {
+    let is_known = |scheme: &str| matches!(scheme, "http" | "https");
+    if !header.uri.scheme_str().is_some_and(is_known) {
+        return Err(Denial::RequestMalformed);
+    }
+    if header.headers.len() > limits.headers {
+        return Err(Denial::HeadersTooLarge);
+    }
+    let mut bytes = 0;
+    for (name, value) in &header.headers {
+        // As a line of HTTP/1 would count.
+        bytes += name.as_str().len() + value.len() + 4;
+        // RFC 9113 §8.2.1.
+        if value.as_bytes().trim_ascii().len() != value.len() {
+            return Err(Denial::RequestMalformed);
+        }
+    }
+    if bytes > limits.header_bytes {
+        return Err(Denial::HeadersTooLarge);
+    }
+    if header
+        .headers
+        .get_all(http::header::CONTENT_LENGTH)
+        .iter()
+        .count()
+        > 1
+    {
+        return Err(Denial::RequestMalformed);
+    }
+    Ok(())
 }
 
 /// The one authority of a request: `:authority` in HTTP/2, that of the target in absolute form, or
@@ -72,7 +108,7 @@ pub(crate) fn authority_text(header: &RequestHeader) -> Option<&[u8]> {
     }
 }
 
-fn authority(header: &RequestHeader) -> Result<Option<Host>, Denial> {
+fn authority(header: &RequestHeader) -> Result<Host, Denial> {
     if header.headers.get_all(http::header::HOST).iter().count() > 1 {
         return Err(Denial::AuthorityInvalid);
     }
@@ -80,9 +116,7 @@ fn authority(header: &RequestHeader) -> Result<Option<Host>, Denial> {
         Some(authority) => std::str::from_utf8(authority)
             .ok()
             .and_then(|authority| Host::from_authority(authority).ok())
-            .map(Some)
             .ok_or(Denial::AuthorityInvalid),
-        None if header.version == Version::HTTP_10 => Ok(None),
         None => Err(Denial::AuthorityInvalid),
     }
 }

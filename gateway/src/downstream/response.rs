@@ -81,7 +81,7 @@ fn has_small_body(session: &Session) -> bool {
 }
 
 /// The same answer as bytes, for a request whose head was refused. It ends the connection.
-pub(crate) fn http1(exchange: &Exchange) -> Vec<u8> {
+pub(crate) fn http1(exchange: &Exchange, has_body: bool) -> Vec<u8> {
     let answer = answer(exchange);
     let mut head = String::with_capacity(512);
     // Writing to a `String` cannot fail.
@@ -98,7 +98,9 @@ pub(crate) fn http1(exchange: &Exchange) -> Vec<u8> {
     }
     head.push_str("connection: close\r\n\r\n");
     let mut bytes = head.into_bytes();
-    bytes.extend_from_slice(&answer.body);
+    if has_body {
+        bytes.extend_from_slice(&answer.body);
+    }
     bytes
 }
 

@@ -79,8 +79,9 @@ impl ClientStream {
 
     /// Ends the connection after all that was written has been read, within a bounded time.
     async fn close(&mut self) {
-        if self.io.shutdown().await.is_err() {
-            return;
+        match timeout(LINGER, self.io.shutdown()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) | Err(_) => return,
         }
         let mut unread = [0; 4096];
         let mut rest = LINGER_BYTES;

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use aws_lc_rs::digest;
 use pingora_core::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
@@ -19,6 +20,7 @@ const MAX_HTTP2_STREAMS: usize = 100;
 pub(crate) struct Upstream {
     pub(crate) name: Box<str>,
     pub(crate) retries: u32,
+    pub(crate) response_timeout: Duration,
     pub(crate) metrics: UpstreamMetrics,
     pub(crate) endpoints: Arc<Endpoints>,
     turn: AtomicUsize,
@@ -44,6 +46,7 @@ impl Upstream {
         Self {
             name: upstream.name.as_str().into(),
             retries: upstream.retries,
+            response_timeout: upstream.response_timeout,
             metrics,
             endpoints,
             turn: AtomicUsize::new(0),

@@ -3,7 +3,7 @@
 //! This runs after Pingora has removed what the caller's `Connection` nominates, so that a caller
 //! cannot remove what is written here.
 
-use http::header::{AUTHORIZATION, COOKIE, TE};
+use http::header::{AUTHORIZATION, COOKIE, HOST, TE};
 use http::{HeaderName, HeaderValue, Version};
 use pingora_core::Result;
 use pingora_http::RequestHeader;
@@ -42,6 +42,7 @@ pub(crate) fn prepare(
 ) -> Result<u64> {
     let forgeries = strip(request, authorization, headers);
     join_cookies(request)?;
+    say_host(request)?;
     for (name, value) in permit
         .principal()
         .map_or(&[][..], |principal| principal.identity())
@@ -98,6 +99,22 @@ fn strip(
         request.remove_header(name);
     }
     forgeries
+}
+
+/// A caller of HTTP/2 says its scheme, and Pingora would pass it on; from a `Host` it makes the
+/// pseudo-headers itself, with the scheme that is spoken to the service.
+fn say_host(request: &mut RequestHeader) -> Result<()> {
+    if request.version != Version::HTTP_2 || request.headers.contains_key(HOST) {
+        return Ok(());
+    }
+    let authority = request
+        .uri
+        .authority()
+        .map(|authority| authority.as_str().to_owned());
+    match authority {
+        Some(authority) => request.insert_header(HOST, authority),
+        None => Ok(()),
+    }
 }
 
 /// HTTP/2 may split cookies into several fields; towards HTTP/1 they are one (RFC 9113 §8.2.3).

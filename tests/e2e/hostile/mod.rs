@@ -3,6 +3,7 @@
 
 mod claims;
 mod framing;
+mod http2;
 mod limits;
 mod paths;
 mod tokens;

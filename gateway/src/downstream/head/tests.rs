@@ -47,7 +47,6 @@ fn good_heads_pass_and_their_end_is_found() {
         "GET / HTTP/1.1\r\nhost:a:8443\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: [::1]:80\r\n\r\n",
         "GET /a?b=[c]|{d} HTTP/1.1\r\nHost: a\r\nX:\r\nY: \t \r\nZ: \u{e4}\r\n\r\n",
-        "GET / HTTP/1.0\r\n\r\n",
         "GET / HTTP/1.0\r\nHost: a\r\n\r\n",
         "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
         "GET http://a/b HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -160,6 +159,10 @@ fn what_two_parsers_could_read_differently_is_refused() {
 
 #[test]
 fn there_is_exactly_one_host() {
+    assert_eq!(
+        judge(b"GET / HTTP/1.0\r\n\r\n"),
+        Err(Denial::AuthorityInvalid)
+    );
     for hosts in [
         "",
         "Host: a\r\nHost: a\r\n",
@@ -205,4 +208,29 @@ fn too_much_is_refused_before_it_is_complete() {
         "a".repeat(260)
     );
     assert_eq!(judge(wide.as_bytes()), Err(Denial::HeadersTooLarge));
+}
+
+#[tokio::test]
+async fn a_target_in_absolute_form_is_reduced_where_its_authority_is_that_of_host() {
+    for (target, host, reduced) in [
+        ("http://a/b?c", "a", Some("/b?c")),
+        ("HTTPS://A:1/b", "a:1", Some("/b")),
+        ("http://a", "a", Some("/")),
+        ("http://a?b", "a", Some("/?b")),
+        ("http://a/b", "c", None),
+        ("http://a:80/b", "a", None),
+        ("http:///b", "a", None),
+        ("http://u@a/b", "a", None),
+    ] {
+        let head = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\nbody");
+        let outcome = read(&mut head.as_bytes(), Duration::from_secs(1), &limits()).await;
+        match (outcome, reduced) {
+            (Head::Complete(bytes), Some(reduced)) => {
+                let expected = format!("GET {reduced} HTTP/1.1\r\nHost: {host}\r\n\r\nbody");
+                assert_eq!(bytes, expected.as_bytes(), "{target}");
+            }
+            (Head::Refused(Denial::AuthorityInvalid, _), None) => {}
+            (outcome, _) => panic!("{target}: {outcome:?}"),
+        }
+    }
 }

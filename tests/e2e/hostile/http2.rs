@@ -1,0 +1,210 @@
+//! Frames of HTTP/2 as no well-behaved client sends them (RFC 9113).
+
+use std::time::Duration;
+
+use portcullis_e2e::{
+    Authority, Connection, Gateway, GatewayYaml, Response, Service, TlsOptions, eventually,
+};
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+/// A TLS listener with short time limits, and a public route to a service.
+struct Edge {
+    authority: Authority,
+    service: Service,
+    gateway: Gateway,
+}
+
+impl Edge {
+    async fn start(policy: &str) -> Self {
+        let authority = Authority::new("edge");
+        let edge = authority.issue_for("api.acme.example");
+        let service = Service::start().await;
+        let yaml = GatewayYaml::new()
+            .listener(
+                "{ name: public, address: \"127.0.0.1:0\", tls: { certificates: \
+                 [{ certificate: edge.pem, private_key: edge.key }] } }",
+            )
+            .section("limits: { header_timeout: 1s, idle_timeout: 2s, body_timeout: 1s }")
+            .upstream_flow(&format!(
+                "name: orders, addresses: [\"{}\"], timeouts: {{ response: 1s }}",
+                service.address()
+            ));
+        let gateway = Gateway::start(&[
+            ("portcullis.yaml", &yaml.render()),
+            ("policy/orders.yaml", policy),
+            ("edge.pem", &edge.certificate_pem),
+            ("edge.key", &edge.private_key_pem),
+        ])
+        .await;
+        Self {
+            authority,
+            service,
+            gateway,
+        }
+    }
+
+    /// A connection on which HTTP/2 was agreed, and nothing sent.
+    async fn connect(&self) -> Connection {
+        let options = TlsOptions::new(&self.authority, "api.acme.example").with_protocols(&["h2"]);
+        Connection::open_tls(self.gateway.address("public"), &options)
+            .await
+            .unwrap()
+    }
+
+    async fn until_nothing_is_in_flight(&self) {
+        eventually("no request in flight", || async {
+            let metrics = self.gateway.metrics().await;
+            let in_flight = metrics.value("portcullis_requests_in_flight", &[]);
+            (in_flight == 0.0).then_some(())
+        })
+        .await;
+        self.gateway.assert_healthy();
+    }
+}
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let mut frame = length[1..].to_vec();
+    frame.extend([kind, flags]);
+    frame.extend(stream.to_be_bytes());
+    frame.extend(payload);
+    frame
+}
+
+/// `SETTINGS` with one setting.
+fn settings(id: u16, value: u32) -> Vec<u8> {
+    let payload = [&id.to_be_bytes()[..], &value.to_be_bytes()[..]].concat();
+    frame(4, 0, 0, &payload)
+}
+
+/// `HEADERS`, every field written out (RFC 7541 §6.2.2).
+fn headers(stream: u32, flags: u8, fields: &[(&str, &str)]) -> Vec<u8> {
+    let mut block = Vec::new();
+    for (name, value) in fields {
+        block.push(0);
+        for text in [name, value] {
+            block.push(u8::try_from(text.len()).unwrap());
+            block.extend(text.bytes());
+        }
+    }
+    frame(1, flags | END_HEADERS, stream, &block)
+}
+
+fn request<'a>(method: &'a str, path: &'a str) -> [(&'a str, &'a str); 4] {
+    [
+        (":method", method),
+        (":scheme", "https"),
+        (":authority", "api.acme.example"),
+        (":path", path),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connection_that_never_begins_is_closed() {
+    let edge = Edge::start(ORDERS_POLICY_WITHOUT_TOKENS).await;
+    for beginning in [&b""[..], &PREFACE[..9]] {
+        let mut connection = edge.connect().await;
+        connection.send(beginning).await;
+        assert!(
+            connection.is_closed_within(Duration::from_secs(5)).await,
+            "{beginning:?}"
+        );
+    }
+    let mut idle = edge.connect().await;
+    idle.send([PREFACE, &frame(4, 0, 0, b"")].concat()).await;
+    let ended = tokio::time::timeout(Duration::from_secs(8), idle.read_to_end()).await;
+    assert!(ended.is_ok(), "a connection without a request");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn response_that_is_not_taken_is_given_up() {
+    let edge = Edge::start(ORDERS_POLICY_WITHOUT_TOKENS).await;
+    edge.service
+        .always(Response::new(200).body(vec![b'x'; 300_000]));
+    const INITIAL_WINDOW_SIZE: u16 = 4;
+    for window in [0, 1_000] {
+        let mut connection = edge.connect().await;
+        let mut bytes = [PREFACE, &settings(INITIAL_WINDOW_SIZE, window)].concat();
+        for stream in 0..20 {
+            let fields = request("GET", "/public/x");
+            bytes.extend(headers(2 * stream + 1, END_STREAM, &fields));
+        }
+        connection.send(bytes).await;
+        edge.service.wait_for_requests(20).await;
+        edge.service.forget();
+        edge.until_nothing_is_in_flight().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn body_that_never_comes_is_not_waited_for() {
+    let edge = Edge::start(ORDERS_POLICY_WITHOUT_TOKENS).await;
+    let mut connection = edge.connect().await;
+    let mut bytes = [PREFACE, &frame(4, 0, 0, b"")].concat();
+    for stream in 0..10 {
+        bytes.extend(headers(2 * stream + 1, 0, &request("POST", "/public/x")));
+    }
+    connection.send(bytes).await;
+    let lines = edge.gateway.wait_for_access_log(10).await;
+    for line in &lines {
+        assert_eq!(line["portcullis.code"], "request_timeout", "{line}");
+    }
+    edge.until_nothing_is_in_flight().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn path_that_is_not_one_reaches_nobody() {
+    let policy = "owner: a\nroutes:\n\
+                  - { name: root, match: { path: / }, upstream: orders, public: true }\n\
+                  - { name: all, match: { path: \"/{*rest}\" }, upstream: orders, public: true }\n";
+    let edge = Edge::start(policy).await;
+    for path in [
+        "?q=1",
+        "x",
+        "*",
+        "",
+        "http://api.acme.example/x",
+        "/a/../b",
+        "//a",
+    ] {
+        let mut connection = edge.connect().await;
+        let bytes = [
+            PREFACE,
+            &frame(4, 0, 0, b""),
+            &headers(1, END_STREAM, &request("GET", path)),
+        ]
+        .concat();
+        connection.send(bytes).await;
+        connection
+            .is_closed_within(Duration::from_millis(300))
+            .await;
+    }
+    for scheme in ["ftp", "HTTPS", "file"] {
+        let mut connection = edge.connect().await;
+        let mut fields = request("GET", "/x");
+        fields[1].1 = scheme;
+        let bytes = [
+            PREFACE,
+            &frame(4, 0, 0, b""),
+            &headers(1, END_STREAM, &fields),
+        ]
+        .concat();
+        connection.send(bytes).await;
+        connection
+            .is_closed_within(Duration::from_millis(300))
+            .await;
+    }
+    edge.until_nothing_is_in_flight().await;
+    for received in edge.service.requests() {
+        assert_eq!(
+            received.target, "/x",
+            "only a spelling of the scheme may pass"
+        );
+    }
+}
+
+const ORDERS_POLICY_WITHOUT_TOKENS: &str = "owner: a\nroutes:\n\
+    - { name: any, match: { path: \"/public/{*rest}\" }, upstream: orders, public: true }\n";
