@@ -20,6 +20,10 @@ test:
 e2e *ARGS:
     cargo nextest run --locked --workspace --all-features -E 'package(portcullis-e2e)' {{ARGS}}
 
+# Measures the gateway beside others; `just bench --check`, `just bench --quick`
+bench *ARGS:
+    tests/bench/run {{ARGS}}
+
 # Documentation, with broken links denied
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --workspace --all-features --locked
