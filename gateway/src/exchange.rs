@@ -75,7 +75,7 @@ impl Exchange {
             arrived: Instant::now(),
             arrived_at: SystemTime::now(),
             request_id: HeaderValue::from_static(NONE),
-            trace: Trace::begin(),
+            trace: Trace::none(),
             connection: None,
             origin: None,
             route: None,
@@ -102,6 +102,7 @@ impl Exchange {
     /// The head of the request is not to be believed.
     pub(crate) fn arrive_without_head(&mut self, connection: Arc<Connection>) {
         self.request_id = trace::new_request_id(self.arrived_at);
+        self.trace = Trace::begin();
         self.connection = Some(connection);
     }
 

@@ -10,7 +10,7 @@
 //! 4. [`upstream`]: with a permit, a peer; forgeries stripped, identity injected.
 //! 5. [`telemetry`]: always, one line in the access log and the metrics.
 //!
-//! [`server`] puts it together, [`reload`] replaces generations, [`admin`] tells about it, [`cli`] has
+//! [`server`] puts it together, on worker threads with a runtime each, [`reload`] replaces generations, [`admin`] tells about it, [`cli`] has
 //! a file for each command.
 
 pub mod admin;
@@ -29,3 +29,4 @@ pub mod server;
 pub mod snapshot;
 pub mod telemetry;
 pub mod upstream;
+mod workers;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use crate::proxy::{MAX_ATTEMPTS, Proxy};
 use crate::reload;
 use crate::snapshot::{BuildError, Snapshot};
 use crate::telemetry::Metrics;
+use crate::workers::Workers;
 
 /// Connections that wait to be accepted; the kernel has a limit of its own.
 const BACKLOG: u32 = 4096;
@@ -36,7 +38,7 @@ const DRAIN_LOOK: Duration = Duration::from_millis(10);
 /// A running gateway. Dropping it closes the listeners and cuts off what is in flight.
 pub struct Server {
     gateway: Arc<Gateway>,
-    proxy: Arc<HttpProxy<Proxy>>,
+    workers: Arc<Workers>,
     admin: Option<Admin>,
     accepting: JoinSet<()>,
     slots: Arc<ConnectionSlots>,
@@ -64,6 +66,9 @@ pub enum StartError {
         /// What the system says.
         error: io::Error,
     },
+    /// The threads that serve.
+    #[error("cannot start the worker threads: {0}")]
+    Threads(#[source] io::Error),
     /// Something that the configuration names.
     #[error(transparent)]
     Build(#[from] BuildError),
@@ -79,11 +84,17 @@ pub enum Drained {
 }
 
 impl Server {
-    /// Binds the listeners and serves, on the runtime that this is called on.
+    /// Binds the listeners and serves on worker threads, `threads` of them. What is not about a
+    /// request runs on the runtime that this is called on.
     ///
     /// # Errors
-    /// When a socket cannot be bound, or a file that was good a moment ago cannot be used.
-    pub async fn start(config: Config, metrics: &Metrics) -> Result<Self, StartError> {
+    /// When a socket cannot be bound, a thread cannot be started, or a file that was good a moment
+    /// ago cannot be used.
+    pub async fn start(
+        config: Config,
+        metrics: &Metrics,
+        threads: NonZeroUsize,
+    ) -> Result<Self, StartError> {
         // Both directions use aws-lc-rs; Pingora would install ring otherwise. An error says that
         // somebody was here before.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -130,19 +141,15 @@ impl Server {
         };
         gateway.snapshot().resolve(FIRST_LOOKUPS).await;
 
-        let mut proxy = http_proxy(&pingora_settings(), Proxy::new(Arc::clone(&gateway)));
-        // Refused all the same, but with a problem and a line in the access log.
-        let mut options = HttpServerOptions::default();
-        options.allow_connect_method_proxying = true;
-        proxy.server_options = Some(options);
-        let proxy = Arc::new(proxy);
+        let proxies = (0..threads.get()).map(|_| proxy(&gateway)).collect();
+        let workers = Arc::new(Workers::start(proxies).map_err(StartError::Threads)?);
         let (is_stopping, shutdown) = watch::channel(false);
         let mut accepting = JoinSet::new();
         for (socket, bound) in sockets.into_iter().zip(gateway.listeners()) {
             let listener = Listener {
                 name: Arc::clone(&bound.name),
                 gateway: Arc::clone(&gateway),
-                proxy: Arc::clone(&proxy),
+                workers: Arc::clone(&workers),
                 metrics: metrics.listener(&bound.name),
                 slots: Arc::clone(&slots),
                 shutdown: shutdown.clone(),
@@ -158,7 +165,7 @@ impl Server {
         gateway.serve();
         Ok(Self {
             gateway,
-            proxy,
+            workers,
             admin,
             accepting,
             slots,
@@ -203,7 +210,9 @@ impl Server {
         sleep(settings.grace).await;
         self.accepting.shutdown().await;
         self.is_stopping.send_replace(true);
-        self.proxy.cleanup().await;
+        for proxy in self.workers.proxies() {
+            proxy.cleanup().await;
+        }
         let deadline = Instant::now() + settings.drain;
         let metrics = self.gateway.metrics();
         while metrics.requests_in_flight() > 0 && Instant::now() < deadline {
@@ -248,15 +257,21 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-fn pingora_settings() -> Arc<ServerConf> {
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    Arc::new(ServerConf {
-        threads,
+/// Pingora's proxy for one worker.
+fn proxy(gateway: &Arc<Gateway>) -> HttpProxy<Proxy> {
+    let settings = Arc::new(ServerConf {
+        threads: 1,
         upstream_keepalive_pool_size: IDLE_CONNECTIONS_PER_THREAD,
         max_retries: MAX_ATTEMPTS,
         // Every upstream names whom it trusts. The system's authorities are never read, so that
         // none of them can vouch for a service by accident.
         ca_file: Some("/dev/null".to_owned()),
         ..ServerConf::default()
-    })
+    });
+    let mut proxy = http_proxy(&settings, Proxy::new(Arc::clone(gateway)));
+    // Refused all the same, but with a problem and a line in the access log.
+    let mut options = HttpServerOptions::default();
+    options.allow_connect_method_proxying = true;
+    proxy.server_options = Some(options);
+    proxy
 }

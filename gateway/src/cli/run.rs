@@ -1,5 +1,7 @@
 use std::io::Write as _;
+use std::num::{NonZeroU16, NonZeroUsize};
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -29,8 +31,8 @@ pub(super) struct Run {
     #[command(flatten)]
     log: LogOptions,
     /// Worker threads. Default: one for each processor that this process may use
-    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Option<u16>,
+    #[arg(long, value_name = "NUMBER")]
+    threads: Option<NonZeroU16>,
     /// Write the bound addresses to this file, as JSON, once everything serves
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
@@ -51,15 +53,17 @@ impl Run {
         })
     }
 
+    fn threads(&self) -> NonZeroUsize {
+        let processors = || thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        self.threads.map_or_else(processors, NonZeroUsize::from)
+    }
+
     fn serve(self, config: portcullis_config::Config) -> anyhow::Result<u8> {
         let metrics = Metrics::new().context("cannot make the metrics")?;
         // Flushes the log at the end of the process.
         let _log = log::init(self.log, &metrics).context("cannot start the log")?;
-        let mut runtime = tokio::runtime::Builder::new_multi_thread();
-        if let Some(threads) = self.threads {
-            runtime.worker_threads(usize::from(threads));
-        }
-        let runtime = runtime
+        // The workers have runtimes of their own; this one accepts, reloads and waits for signals.
+        let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .context("cannot start a runtime")?;
@@ -75,7 +79,7 @@ impl Run {
         metrics: &Metrics,
     ) -> anyhow::Result<u8> {
         let mut signals = Signals::listen().context("cannot listen for signals")?;
-        let server = Server::start(config, metrics).await?;
+        let server = Server::start(config, metrics, self.threads()).await?;
         if let Some(path) = &self.ready_file {
             write_ready_file(path, &server)
                 .with_context(|| format!("cannot write `{}`", path.display()))?;

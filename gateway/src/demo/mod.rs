@@ -20,6 +20,7 @@ mod tour;
 
 use std::io::{self, Write};
 use std::net::Ipv4Addr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -116,7 +117,10 @@ impl Demo {
             files.write_config((Ipv4Addr::LOCALHOST, port).into(), &issuer, &services)?;
             let config = portcullis_config::load(&files.config()).map_err(StartError::Config)?;
             let routes = RouteRow::all(&config);
-            Ok((Server::start(config, metrics).await?, routes))
+            Ok((
+                Server::start(config, metrics, NonZeroUsize::MIN).await?,
+                routes,
+            ))
         };
         let (server, routes, taken_port) = match start(port).await {
             Ok((server, routes)) => (server, routes, None),
@@ -197,7 +201,7 @@ fn is_taken(error: &server::StartError, port: u16) -> bool {
         server::StartError::Bind { address, error } => {
             address.port() == port && port != 0 && error.kind() == io::ErrorKind::AddrInUse
         }
-        server::StartError::Build(_) => false,
+        server::StartError::Threads(_) | server::StartError::Build(_) => false,
     }
 }
 

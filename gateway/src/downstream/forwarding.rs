@@ -23,8 +23,10 @@ const MAX_HOPS: usize = 32;
 /// Where a request came from.
 #[derive(Debug, Clone)]
 pub(crate) struct Origin {
-    /// Who sent it, as far as that is known; the socket's other end at last.
+    /// Who sent it, as far as proxies of ours know.
     hops: Vec<IpAddr>,
+    /// The socket's other end: the last hop.
+    peer: IpAddr,
     /// The last hop that is not one of our proxies.
     client: IpAddr,
     /// `http` or `https`, as the caller spoke to the outermost proxy.
@@ -39,16 +41,19 @@ impl Origin {
         let peer = connection.peer.ip();
         let is_trusted = |address: &IpAddr| trusted.iter().any(|proxies| proxies.contains(address));
         let mut origin = Self {
-            hops: vec![peer],
+            hops: Vec::new(),
+            peer,
             client: peer,
             proto: connection.scheme(),
-            host: authority_text(header).and_then(|host| HeaderValue::from_bytes(host).ok()),
+            host: match header.headers.get(http::header::HOST) {
+                Some(host) => Some(host.clone()),
+                None => authority_text(header).and_then(|host| HeaderValue::from_bytes(host).ok()),
+            },
         };
         if trusted.is_empty() || !is_trusted(&peer) {
             return origin;
         }
-        let mut hops = named_hops(&header.headers);
-        hops.push(peer);
+        let hops = named_hops(&header.headers);
         origin.client = hops
             .iter()
             .rev()
@@ -81,7 +86,7 @@ impl Origin {
     pub(crate) fn write(&self, request: &mut RequestHeader) -> pingora_core::Result<()> {
         let mut addresses = String::with_capacity(40);
         let mut elements = String::with_capacity(80);
-        for (place, hop) in self.hops.iter().enumerate() {
+        for (place, hop) in self.hops.iter().chain([&self.peer]).enumerate() {
             let separator = if place == 0 { "" } else { ", " };
             // Writing to a `String` cannot fail.
             let _ = write!(addresses, "{separator}{hop}");

@@ -24,6 +24,7 @@ use crate::gateway::Gateway;
 use crate::proxy::Proxy;
 use crate::telemetry::metrics::ListenerMetrics;
 use crate::telemetry::metrics::labels::Handshake;
+use crate::workers::Workers;
 
 /// What every HTTP/2 connection begins with (RFC 9113 §3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -36,7 +37,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub(crate) struct Listener {
     pub(crate) name: Arc<str>,
     pub(crate) gateway: Arc<Gateway>,
-    pub(crate) proxy: Arc<HttpProxy<Proxy>>,
+    pub(crate) workers: Arc<Workers>,
     pub(crate) metrics: ListenerMetrics,
     pub(crate) slots: Arc<ConnectionSlots>,
     /// True once the gateway drains: connections finish what is in flight, and end.
@@ -95,14 +96,7 @@ impl Listener {
         loop {
             let slot = self.slots.acquire().await;
             match socket.accept().await {
-                Ok((tcp, peer)) => {
-                    let listener = self.clone();
-                    tokio::spawn(async move {
-                        let _open = listener.metrics.connection_accepted();
-                        listener.serve(tcp, peer).await;
-                        drop(slot);
-                    });
-                }
+                Ok((tcp, peer)) => self.hand_over(tcp, peer, slot),
                 Err(error) => {
                     // Waiting keeps the loop from spinning while descriptors are short.
                     if is_shortage(&error) {
@@ -114,7 +108,23 @@ impl Listener {
         }
     }
 
-    async fn serve(&self, tcp: TcpStream, peer: SocketAddr) {
+    /// Puts a connection on the worker whose turn it is, for as long as it lasts.
+    fn hand_over(&self, tcp: TcpStream, peer: SocketAddr, slot: Slot) {
+        let (Ok(tcp), Some(worker)) = (tcp.into_std(), self.workers.next()) else {
+            return;
+        };
+        let (listener, proxy) = (self.clone(), Arc::clone(&worker.proxy));
+        worker.runtime.spawn(async move {
+            let _open = listener.metrics.connection_accepted();
+            // The socket belongs to this runtime from here on.
+            if let Ok(tcp) = TcpStream::from_std(tcp) {
+                listener.serve(tcp, peer, &proxy).await;
+            }
+            drop(slot);
+        });
+    }
+
+    async fn serve(&self, tcp: TcpStream, peer: SocketAddr, proxy: &Arc<HttpProxy<Proxy>>) {
         // What the connection needs of its generation is copied: one that stays open for days must
         // not keep the generation alive.
         let (limits, tls) = {
@@ -138,7 +148,7 @@ impl Listener {
                 peer,
                 tls,
             });
-            self.serve_http(transport, spoken, &connection, &limits)
+            self.serve_http(transport, spoken, &connection, proxy, &limits)
                 .await;
         }
     }
@@ -172,6 +182,7 @@ impl Listener {
         mut transport: Transport,
         spoken: Spoken,
         connection: &Arc<Connection>,
+        proxy: &Arc<HttpProxy<Proxy>>,
         limits: &Limits,
     ) {
         let deadline = Instant::now() + limits.header_timeout;
@@ -197,10 +208,10 @@ impl Listener {
         let stream = ClientStream::new(transport, first, is_http2, Arc::clone(connection));
         let shutdown = self.shutdown.clone();
         if is_http2 {
-            serve_http2(stream, &self.proxy, limits, shutdown).await;
+            serve_http2(stream, proxy, limits, shutdown).await;
         } else {
             let patience = deadline.saturating_duration_since(Instant::now());
-            let (proxy, gateway) = (&self.proxy, &self.gateway);
+            let gateway = &self.gateway;
             serve_http1(stream, patience, connection, proxy, gateway, shutdown).await;
         }
     }

@@ -76,14 +76,19 @@ impl Trace {
         }
     }
 
-    /// Begins a trace that nobody has asked to be sampled.
-    pub(crate) fn begin() -> Self {
-        let mut trace = Self {
-            id: [0; 32],
-            span: [0; 16],
+    /// Before anything is known of a request.
+    pub(crate) const fn none() -> Self {
+        Self {
+            id: [b'0'; 32],
+            span: [b'0'; 16],
             flags: *b"00",
             is_continued: false,
-        };
+        }
+    }
+
+    /// Begins a trace that nobody has asked to be sampled.
+    pub(crate) fn begin() -> Self {
+        let mut trace = Self::none();
         hex(rand::random::<[u8; 16]>(), &mut trace.id);
         hex(rand::random::<[u8; 8]>(), &mut trace.span);
         trace
