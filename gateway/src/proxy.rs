@@ -44,18 +44,23 @@ impl Proxy {
 
 #[async_trait]
 impl ProxyHttp for Proxy {
-    type CTX = Exchange;
+    /// Boxed: Pingora's futures carry it, and are moved.
+    type CTX = Box<Exchange>;
 
     /// Compression and the like are no business of a gateway that enforces tokens.
     fn init_downstream_modules(&self, _: &mut HttpModules) {}
 
     /// Runs once, when the head has arrived. Pins the generation.
-    fn new_ctx(&self) -> Exchange {
-        Exchange::new(self.gateway.snapshot())
+    fn new_ctx(&self) -> Box<Exchange> {
+        Box::new(Exchange::new(self.gateway.snapshot()))
     }
 
     /// Runs once, before any upstream is chosen. `Ok(true)`: the refusal is already written.
-    async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
+    async fn request_filter(
+        &self,
+        session: &mut Session,
+        exchange: &mut Box<Exchange>,
+    ) -> Result<bool> {
         let connection = Connection::of(session).map(Arc::clone);
         exchange.arrive(session.req_header(), connection.as_ref());
         match admission::admit(session.req_header(), exchange).await {
@@ -78,7 +83,7 @@ impl ProxyHttp for Proxy {
     async fn upstream_peer(
         &self,
         _: &mut Session,
-        exchange: &mut Exchange,
+        exchange: &mut Box<Exchange>,
     ) -> Result<Box<HttpPeer>> {
         exchange.permit()?;
         let upstream = Arc::clone(exchange.upstream().ok_or_else(no_upstream)?);
@@ -101,7 +106,7 @@ impl ProxyHttp for Proxy {
         &self,
         _: &mut Session,
         _: &HttpPeer,
-        exchange: &mut Exchange,
+        exchange: &mut Box<Exchange>,
         mut error: Box<Error>,
     ) -> Box<Error> {
         record_failure(exchange, &error);
@@ -114,7 +119,7 @@ impl ProxyHttp for Proxy {
         &self,
         session: &mut Session,
         upstream_request: &mut RequestHeader,
-        exchange: &mut Exchange,
+        exchange: &mut Box<Exchange>,
     ) -> Result<()> {
         let permit = exchange.permit()?;
         let snapshot = exchange.snapshot();
@@ -142,7 +147,7 @@ impl ProxyHttp for Proxy {
             authorization,
             snapshot.service_headers(),
             &injected,
-        )?;
+        );
         if forgeries > 0 && exchange.attempts.count == 1 {
             route.metrics.identity_headers_stripped(forgeries);
         }
@@ -155,7 +160,7 @@ impl ProxyHttp for Proxy {
         _: &mut Session,
         _: &mut Option<Bytes>,
         end_of_stream: bool,
-        exchange: &mut Exchange,
+        exchange: &mut Box<Exchange>,
     ) -> Result<()> {
         if end_of_stream {
             body_clock::expect_nothing();
@@ -170,7 +175,7 @@ impl ProxyHttp for Proxy {
         &self,
         session: &mut Session,
         upstream_response: &mut ResponseHeader,
-        exchange: &mut Exchange,
+        exchange: &mut Box<Exchange>,
     ) -> Result<()> {
         crate::upstream::response::check(upstream_response, &mut exchange.attempts.interim)?;
         if !upstream_response.status.is_informational() {
@@ -186,7 +191,7 @@ impl ProxyHttp for Proxy {
         session: &mut Session,
         _: &mut Option<Bytes>,
         end_of_stream: bool,
-        exchange: &mut Exchange,
+        exchange: &mut Box<Exchange>,
     ) -> Result<Option<Duration>> {
         if session.is_http2() {
             if end_of_stream && !session.as_mut().is_body_done() {
@@ -203,7 +208,7 @@ impl ProxyHttp for Proxy {
         &self,
         _: &mut Session,
         upstream_response: &mut ResponseHeader,
-        exchange: &mut Exchange,
+        exchange: &mut Box<Exchange>,
     ) -> Result<()> {
         crate::upstream::response::strip(upstream_response);
         upstream_response.insert_header(REQUEST_ID.clone(), exchange.request_id_value().clone())
@@ -216,7 +221,7 @@ impl ProxyHttp for Proxy {
         _: &HttpPeer,
         session: &mut Session,
         mut error: Box<Error>,
-        exchange: &mut Exchange,
+        exchange: &mut Box<Exchange>,
         client_reused: bool,
     ) -> Box<Error> {
         if *error.esource() != ErrorSource::Upstream {
@@ -240,7 +245,7 @@ impl ProxyHttp for Proxy {
         &self,
         session: &mut Session,
         error: &Error,
-        exchange: &mut Exchange,
+        exchange: &mut Box<Exchange>,
     ) -> FailToProxy {
         let nothing = |error_code| FailToProxy {
             error_code,
@@ -267,7 +272,12 @@ impl ProxyHttp for Proxy {
     }
 
     /// Runs last, whatever happened.
-    async fn logging(&self, session: &mut Session, _: Option<&Error>, exchange: &mut Exchange) {
+    async fn logging(
+        &self,
+        session: &mut Session,
+        _: Option<&Error>,
+        exchange: &mut Box<Exchange>,
+    ) {
         let status = session
             .response_written()
             .map(|response| response.status.as_u16());
@@ -278,14 +288,14 @@ impl ProxyHttp for Proxy {
 
     /// What failed is in the access log with its code, and counted; Pingora's line would have the
     /// query in it.
-    fn suppress_error_log(&self, _: &Session, _: &Exchange, _: &Error) -> bool {
+    fn suppress_error_log(&self, _: &Session, _: &Box<Exchange>, _: &Error) -> bool {
         true
     }
 
     fn suppress_proxy_warn_log(
         &self,
         _: &Session,
-        _: &Exchange,
+        _: &Box<Exchange>,
         _: &Error,
         _: ProxyWarnLogContext,
     ) -> bool {

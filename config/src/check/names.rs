@@ -6,6 +6,9 @@ use crate::source::Source;
 
 const MAX_NAME_BYTES: usize = 64;
 
+/// What metrics and the access log say where there is nothing to name.
+const NOTHING: &str = "none";
+
 /// Whether `name` may be the name of something.
 pub(crate) fn is_name(name: &str) -> bool {
     name.len() <= MAX_NAME_BYTES
@@ -22,7 +25,7 @@ pub(crate) fn check_name(
     path: &NodePath,
     name: &str,
 ) -> Option<Diagnostic> {
-    if is_name(name) {
+    if is_name(name) && name != NOTHING {
         return None;
     }
     let article = if kind.starts_with(['a', 'e', 'i', 'o', 'u']) {
@@ -35,8 +38,11 @@ pub(crate) fn check_name(
         path,
         format!("`{name}` cannot be the name of {article} {kind}"),
     );
-    let help =
-        "1 to 64 ASCII letters, digits, `.`, `_` and `-` are needed, a letter or digit first";
+    let help = if name == NOTHING {
+        "metrics and the access log say `none` where there is nothing; choose another name"
+    } else {
+        "1 to 64 ASCII letters, digits, `.`, `_` and `-` are needed, a letter or digit first"
+    };
     Some(error.with_help(help))
 }
 

@@ -83,7 +83,7 @@ impl Origin {
     }
 
     /// Writes what a service gets to know, in both notations.
-    pub(crate) fn write(&self, request: &mut RequestHeader) -> pingora_core::Result<()> {
+    pub(crate) fn write(&self, headers: &mut HeaderMap) {
         let mut addresses = String::with_capacity(40);
         let mut elements = String::with_capacity(80);
         for (place, hop) in self.hops.iter().chain([&self.peer]).enumerate() {
@@ -103,15 +103,20 @@ impl Origin {
                 false => write!(elements, ";host={host}"),
             };
         }
-        request.insert_header(FORWARDED_FOR.clone(), addresses)?;
-        request.insert_header(
+        // Addresses, and parts of header values, are header values.
+        let written = [(&FORWARDED_FOR, addresses), (&FORWARDED, elements)];
+        for (name, text) in written {
+            if let Ok(value) = HeaderValue::try_from(text) {
+                headers.insert(name.clone(), value);
+            }
+        }
+        headers.insert(
             FORWARDED_PROTO.clone(),
             HeaderValue::from_static(self.proto),
-        )?;
+        );
         if let Some(host) = &self.host {
-            request.insert_header(FORWARDED_HOST.clone(), host.clone())?;
+            headers.insert(FORWARDED_HOST.clone(), host.clone());
         }
-        request.insert_header(FORWARDED.clone(), elements)
     }
 }
 
@@ -161,15 +166,15 @@ mod tests {
     }
 
     fn written(origin: &Origin) -> [String; 4] {
-        let mut request = RequestHeader::build("GET", b"/", None).unwrap();
-        origin.write(&mut request).unwrap();
+        let mut headers = HeaderMap::new();
+        origin.write(&mut headers);
         [
             &FORWARDED_FOR,
             &FORWARDED_PROTO,
             &FORWARDED_HOST,
             &FORWARDED,
         ]
-        .map(|name| request.headers[name].to_str().unwrap().to_owned())
+        .map(|name| headers[name].to_str().unwrap().to_owned())
     }
 
     const CLAIMS: [(&str, &str); 3] = [

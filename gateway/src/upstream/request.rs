@@ -3,9 +3,9 @@
 //! This runs after Pingora has removed what the caller's `Connection` nominates, so that a caller
 //! cannot remove what is written here.
 
+use bytes::Bytes;
 use http::header::{AUTHORIZATION, COOKIE, HOST, TE};
-use http::{HeaderName, HeaderValue, Version};
-use pingora_core::Result;
+use http::{HeaderMap, HeaderValue, Version};
 use pingora_http::RequestHeader;
 use portcullis_policy::{HeaderFate, Permit, ServiceHeaders};
 
@@ -28,111 +28,108 @@ pub(crate) enum ForwardAuthorization {
     No,
 }
 
-/// Makes `request` what the service of a permitted request gets. Says how many fields were removed
+/// Makes `request` what the service of a permitted request gets. Says how many fields were left out
 /// because they spoke in the gateway's name.
 ///
-/// # Errors
-/// When a value that was made here is no header value, which would be a defect.
+/// The head is written anew, with the fields that pass and those that the gateway adds: what is not
+/// copied here reaches nobody. Names come out in one spelling, lower case or as HTTP/1 has always had
+/// them; Pingora's map of original spellings would cost more than all the rest.
 pub(crate) fn prepare(
     request: &mut RequestHeader,
     permit: &Permit,
     authorization: ForwardAuthorization,
-    headers: &ServiceHeaders,
+    rules: &ServiceHeaders,
     injected: &Injected<'_>,
-) -> Result<u64> {
-    let forgeries = strip(request, authorization, headers);
-    join_cookies(request)?;
-    say_host(request)?;
+) -> u64 {
+    let mut headers = HeaderMap::with_capacity(request.headers.len() + WRITTEN_FIELDS);
+    let forgeries = copy(request, authorization, rules, &mut headers);
+    join_cookies(&mut headers);
+    say_host(request, &mut headers);
     for (name, value) in permit
         .principal()
         .map_or(&[][..], |principal| principal.identity())
     {
-        request.insert_header(name.clone(), value.clone())?;
+        headers.insert(name.clone(), value.clone());
     }
-    injected.origin.write(request)?;
-    request.insert_header(REQUEST_ID.clone(), injected.request_id.clone())?;
+    injected.origin.write(&mut headers);
+    headers.insert(REQUEST_ID.clone(), injected.request_id.clone());
     if let Some(parent) = injected.trace.parent() {
-        request.insert_header(TRACEPARENT.clone(), parent)?;
+        headers.insert(TRACEPARENT.clone(), parent);
     }
     if injected.trace.is_continued() {
         for state in &injected.trace_state {
-            request.append_header(TRACESTATE.clone(), state.clone())?;
+            headers.append(TRACESTATE.clone(), state.clone());
         }
     }
-    Ok(forgeries)
+    let (mut parts, ()) = http::Request::new(()).into_parts();
+    parts.method = request.method.clone();
+    // The path was held to be, byte for byte, what arrived.
+    parts.uri = request.uri.clone();
+    parts.version = request.version;
+    parts.headers = headers;
+    *request = RequestHeader::from(parts);
+    forgeries
 }
 
-fn strip(
-    request: &mut RequestHeader,
+/// Fields that are written here, about.
+const WRITTEN_FIELDS: usize = 12;
+
+fn copy(
+    request: &RequestHeader,
     authorization: ForwardAuthorization,
-    headers: &ServiceHeaders,
+    rules: &ServiceHeaders,
+    headers: &mut HeaderMap,
 ) -> u64 {
     let mut forgeries = 0;
-    let mut removed: Vec<HeaderName> = Vec::new();
-    for name in request.headers.keys() {
-        match headers.fate(name.as_str()) {
+    for (name, value) in &request.headers {
+        let passes = match rules.fate(name.as_str()) {
             HeaderFate::Forward if *name == AUTHORIZATION => {
-                if authorization == ForwardAuthorization::No {
-                    removed.push(name.clone());
-                }
+                authorization == ForwardAuthorization::Yes
             }
+            // RFC 9113 §8.2.2; gRPC needs it. To HTTP/1 it is about the connection.
             HeaderFate::Forward if *name == TE => {
-                // RFC 9113 §8.2.2; gRPC needs it. To HTTP/1 it is about the connection.
-                let is_trailers = request
-                    .headers
-                    .get_all(TE)
-                    .iter()
-                    .all(|te| te == "trailers");
-                if request.version != Version::HTTP_2 || !is_trailers {
-                    removed.push(name.clone());
-                }
+                request.version == Version::HTTP_2 && value == "trailers"
             }
-            HeaderFate::Forward => {}
-            HeaderFate::Remove => removed.push(name.clone()),
+            HeaderFate::Forward => true,
+            HeaderFate::Remove => false,
             HeaderFate::RemoveForgery => {
-                forgeries += request.headers.get_all(name).iter().count() as u64;
-                removed.push(name.clone());
+                forgeries += 1;
+                false
             }
+        };
+        if passes {
+            headers.append(name.clone(), value.clone());
         }
-    }
-    for name in &removed {
-        request.remove_header(name);
     }
     forgeries
 }
 
 /// A caller of HTTP/2 says its scheme, and Pingora would pass it on; from a `Host` it makes the
 /// pseudo-headers itself, with the scheme that is spoken to the service.
-fn say_host(request: &mut RequestHeader) -> Result<()> {
-    if request.version != Version::HTTP_2 || request.headers.contains_key(HOST) {
-        return Ok(());
+fn say_host(request: &RequestHeader, headers: &mut HeaderMap) {
+    if request.version != Version::HTTP_2 || headers.contains_key(HOST) {
+        return;
     }
-    let authority = request
-        .uri
-        .authority()
-        .map(|authority| authority.as_str().to_owned());
-    match authority {
-        Some(authority) => request.insert_header(HOST, authority),
-        None => Ok(()),
+    let authority = request.uri.authority().map(|authority| authority.as_str());
+    // An authority is a header value.
+    if let Some(Ok(host)) = authority.map(HeaderValue::from_str) {
+        headers.insert(HOST, host);
     }
 }
 
 /// HTTP/2 may split cookies into several fields; towards HTTP/1 they are one (RFC 9113 §8.2.3).
-fn join_cookies(request: &mut RequestHeader) -> Result<()> {
-    if request.headers.get_all(COOKIE).iter().nth(1).is_none() {
-        return Ok(());
+fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(COOKIE).iter().nth(1).is_none() {
+        return;
     }
-    let joined = request
-        .headers
+    let joined = headers
         .get_all(COOKIE)
         .iter()
         .map(HeaderValue::as_bytes)
         .collect::<Vec<_>>()
         .join(&b"; "[..]);
-    request.remove_header(&COOKIE);
-    match HeaderValue::from_maybe_shared(bytes::Bytes::from(joined)) {
-        Ok(cookie) => request.insert_header(COOKIE, cookie),
-        // Parts of header values are a header value.
-        Err(_) => Ok(()),
+    // Parts of header values are a header value.
+    if let Ok(cookie) = HeaderValue::from_maybe_shared(Bytes::from(joined)) {
+        headers.insert(COOKIE, cookie);
     }
 }
