@@ -5,6 +5,7 @@
 //! a connection, and nothing that two parsers could read differently reaches one.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use pingora_proxy::{HttpProxy, Session};
 use portcullis_config::{ClientCertificates, Limits};
 use portcullis_policy::{Denial, Host};
 use tokio::io::AsyncWriteExt as _;
+use tokio::time::sleep;
 
 use super::body_clock;
 use super::head::{self, Head};
@@ -109,8 +111,11 @@ pub(crate) async fn serve_http1(
     connection: &Arc<Connection>,
     proxy: &Arc<HttpProxy<Proxy>>,
     gateway: &crate::gateway::Gateway,
-    mut shutdown: ShutdownWatch,
+    shutdown: ShutdownWatch,
 ) {
+    let mut stopping = shutdown.clone();
+    let mut stopped = pin!(stopped(&mut stopping));
+    let mut alarm = pin!(sleep(first_patience));
     let mut stream: Stream = Box::new(stream);
     let mut settings: Option<HttpPersistentSettings> = None;
     loop {
@@ -122,8 +127,8 @@ pub(crate) async fn serve_http1(
         };
         let head = tokio::select! {
             biased;
-            head = head::read(&mut stream, patience, &limits) => head,
-            () = stopped(&mut shutdown) => Head::Ended,
+            head = head::read(&mut stream, alarm.as_mut(), patience, &limits) => head,
+            () = stopped.as_mut() => Head::Ended,
         };
         let bytes = match head {
             Head::Complete(bytes) => bytes,

@@ -3,6 +3,7 @@
 //! is a strict subset of RFC 9112.
 
 use std::ops::Range;
+use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -10,7 +11,7 @@ use memchr::{memchr, memmem};
 use portcullis_config::Limits;
 use portcullis_policy::Denial;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, Sleep};
 
 /// What came of waiting for a request.
 #[derive(Debug)]
@@ -30,24 +31,28 @@ const INITIAL_BYTES: usize = 4096;
 const MAX_METHOD: usize = 32;
 
 /// Reads one head from `stream`: its first byte within `patience`, all of it within
-/// `limits.header_timeout` from then on.
+/// `limits.header_timeout` from then on. `alarm` is the connection's own; moving it to a later time
+/// costs nothing, as a new one for each head would.
 pub(crate) async fn read(
     stream: &mut (impl AsyncRead + Unpin),
+    mut alarm: Pin<&mut Sleep>,
     patience: Duration,
     limits: &Limits,
 ) -> Head {
     let mut bytes = BytesMut::with_capacity(INITIAL_BYTES);
-    let mut deadline = Instant::now() + patience;
+    let deadline = Instant::now() + patience;
+    alarm.as_mut().reset(deadline);
     let mut lines = Lines::default();
+    let mut is_first = true;
     loop {
-        let was_empty = bytes.is_empty();
-        match timeout_at(deadline, stream.read_buf(&mut bytes)).await {
-            Ok(Ok(read)) if read > 0 => {}
-            // Closed, broken, or out of time.
-            Ok(_) | Err(_) => return Head::Ended,
-        }
-        if was_empty {
-            deadline = deadline.min(Instant::now() + limits.header_timeout);
+        let read = tokio::select! {
+            biased;
+            read = stream.read_buf(&mut bytes) => read,
+            () = alarm.as_mut() => return Head::Ended,
+        };
+        // Closed, or broken.
+        if !read.is_ok_and(|length| length > 0) {
+            return Head::Ended;
         }
         match lines.find_end(&bytes, limits) {
             Ok(Some(end)) => {
@@ -57,6 +62,12 @@ pub(crate) async fn read(
                     Ok(Some(target)) => Head::Complete(reduced(&bytes, &target)),
                     Err(denial) => Head::Refused(denial, bytes),
                 };
+            }
+            Ok(None) if is_first => {
+                is_first = false;
+                alarm
+                    .as_mut()
+                    .reset(deadline.min(Instant::now() + limits.header_timeout));
             }
             Ok(None) => {}
             Err(denial) => return Head::Refused(denial, bytes),

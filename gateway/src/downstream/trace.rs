@@ -89,8 +89,10 @@ impl Trace {
     /// Begins a trace that nobody has asked to be sampled.
     pub(crate) fn begin() -> Self {
         let mut trace = Self::none();
-        hex(rand::random::<[u8; 16]>(), &mut trace.id);
-        hex(rand::random::<[u8; 8]>(), &mut trace.span);
+        let random = rand::random::<[u8; 24]>();
+        let (id, span) = random.split_at(16);
+        hex(id, &mut trace.id);
+        hex(span, &mut trace.span);
         trace
     }
 
