@@ -13,7 +13,7 @@ use crate::downstream::connection::Connection;
 use crate::downstream::forwarding::Origin;
 use crate::downstream::request::authority_text;
 use crate::downstream::trace::{self, Trace};
-use crate::refusal::Refusal;
+use crate::refusal::{Fault, Refusal};
 use crate::snapshot::Snapshot;
 use crate::telemetry::access_log::{self, Entry};
 use crate::telemetry::metrics::InFlightRequest;
@@ -37,7 +37,7 @@ pub struct Exchange {
     /// Attempts to reach a service.
     pub(crate) attempts: Attempts,
     /// What to say of it should it be cut off.
-    asked: Option<(Method, Uri)>,
+    asked: Option<(Method, Uri, Version)>,
     is_finished: bool,
     _in_flight: InFlightRequest,
 }
@@ -62,8 +62,8 @@ pub(crate) struct Attempts {
     pub(crate) address: Option<SocketAddr>,
     /// Interim responses (1xx) of the service.
     pub(crate) interim: u32,
-    /// The response that counts has begun.
-    pub(crate) is_answered: bool,
+    /// Status of the response that counts, once it has begun.
+    pub(crate) answered: Option<u16>,
 }
 
 impl Exchange {
@@ -89,7 +89,7 @@ impl Exchange {
 
     /// Takes in what the head says about the request itself.
     pub(crate) fn arrive(&mut self, header: &RequestHeader, connection: Option<&Arc<Connection>>) {
-        self.asked = Some((header.method.clone(), header.uri.clone()));
+        self.asked = Some((header.method.clone(), header.uri.clone(), header.version));
         self.request_id = trace::request_id(header);
         self.trace = Trace::of(header);
         if let Some(connection) = connection {
@@ -297,10 +297,24 @@ impl Drop for Exchange {
         if self.is_finished {
             return;
         }
-        if let Some((method, uri)) = self.asked.take() {
-            self.refuse(Denial::RequestTimeout.into());
-            self.finish(&RequestLine::cut_off(&method, &uri), None, 0, 0);
+        if let Some((method, uri, version)) = self.asked.take() {
+            let status = self.attempts.answered;
+            if std::thread::panicking() {
+                self.refuse(Fault::Internal.into());
+            } else if status.is_none() {
+                self.refuse(Denial::RequestTimeout.into());
+            }
+            let line = RequestLine::cut_off(&method, &uri, version);
+            self.finish(&line, status, 0, 0);
         }
+    }
+}
+
+fn version_text(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "1.0",
+        Version::HTTP_2 => "2",
+        _ => "1.1",
     }
 }
 
@@ -320,11 +334,7 @@ impl<'a> RequestLine<'a> {
             method: header.method.as_str(),
             target: header.raw_path(),
             host: authority_text(header).unwrap_or_default(),
-            version: match header.version {
-                Version::HTTP_10 => "1.0",
-                Version::HTTP_2 => "2",
-                _ => "1.1",
-            },
+            version: version_text(header.version),
             user_agent: header
                 .headers
                 .get(http::header::USER_AGENT)
@@ -332,14 +342,14 @@ impl<'a> RequestLine<'a> {
         }
     }
 
-    fn cut_off(method: &'a Method, uri: &'a Uri) -> Self {
+    fn cut_off(method: &'a Method, uri: &'a Uri, version: Version) -> Self {
         Self {
             method: method.as_str(),
             target: uri.path().as_bytes(),
             host: uri
                 .authority()
                 .map_or(b"", |authority| authority.as_str().as_bytes()),
-            version: "2",
+            version: version_text(version),
             user_agent: None,
         }
     }

@@ -164,7 +164,7 @@ impl ProxyHttp for Proxy {
     ) -> Result<()> {
         if end_of_stream {
             body_clock::expect_nothing();
-        } else if !exchange.attempts.is_answered {
+        } else if exchange.attempts.answered.is_none() {
             body_clock::expect_within(exchange.snapshot().config().limits.body_timeout);
         }
         Ok(())
@@ -179,7 +179,7 @@ impl ProxyHttp for Proxy {
     ) -> Result<()> {
         crate::upstream::response::check(upstream_response, &mut exchange.attempts.interim)?;
         if !upstream_response.status.is_informational() {
-            exchange.attempts.is_answered = true;
+            exchange.attempts.answered = Some(upstream_response.status.as_u16());
             expect_rest_of_body(session, exchange);
         }
         Ok(())
@@ -327,7 +327,17 @@ fn no_upstream() -> Box<Error> {
 
 fn record_failure(exchange: &Exchange, error: &Error) {
     if let Some(upstream) = exchange.upstream() {
-        upstream.metrics.failed(failure_of(error));
+        let failure = failure_of(error);
+        upstream.metrics.failed(failure);
+        // Of an untrusted service the code alone does not say what is wrong.
+        if failure == UpstreamFailure::Tls && upstream.may_tell() {
+            tracing::warn!(
+                portcullis.upstream.name = &*upstream.name,
+                server.address = exchange.attempts.address.map(tracing::field::display),
+                error.message = %error,
+                "TLS handshake with a service failed"
+            );
+        }
     }
 }
 
@@ -382,7 +392,9 @@ fn refusal_of(error: &Error) -> Option<Refusal> {
             ErrorType::WriteError
             | ErrorType::WriteTimedout
             | ErrorType::ReadError
-            | ErrorType::ConnectionClosed => None,
+            | ErrorType::ConnectionClosed
+            // A stream of HTTP/2 that was reset.
+            | ErrorType::H2Error => None,
             ErrorType::ReadTimedout => Some(Denial::RequestTimeout.into()),
             // Its body is not what its head says.
             _ => Some(Denial::RequestMalformed.into()),

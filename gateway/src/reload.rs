@@ -59,12 +59,13 @@ pub(crate) async fn run(
         while let Ok(request) = requests.try_recv() {
             answer_to.push(request);
         }
-        seen = watched.look().await;
-        let found = reload(&gateway, &slots).await;
-        let is_other = found != watched;
-        watched = found;
-        if is_other {
-            seen = watched.look().await;
+        let before = watched.look().await;
+        (watched, seen) = reload(&gateway, &slots).await;
+        // What changed while it was read counts as not seen.
+        for (path, stamp) in &before {
+            if let Some(place) = seen.iter_mut().find(|(known, _)| known == path) {
+                place.1 = *stamp;
+            }
         }
         for request in answer_to {
             // Whoever asked need not wait.
@@ -73,18 +74,30 @@ pub(crate) async fn run(
     }
 }
 
-/// Loads the configuration, and puts it in force if it is good. Says what to watch from now on.
-async fn reload(gateway: &Arc<Gateway>, slots: &ConnectionSlots) -> Watched {
+/// Loads the configuration, and puts it in force if it is good. Says what to watch from now on, and how
+/// that looked right after it was read.
+async fn reload(gateway: &Arc<Gateway>, slots: &ConnectionSlots) -> (Watched, Fingerprint) {
     let previous = gateway.snapshot();
     let before = Arc::clone(&previous);
     let loading = tokio::task::spawn_blocking(move || {
-        let config = portcullis_config::reload(&before.config().path, before.config())?;
-        let next = Snapshot::build(config, Some(&before), before.metrics())?;
-        Ok::<_, Rejected>(next)
+        let loaded = portcullis_config::reload(&before.config().path, before.config());
+        let watched = match &loaded {
+            Ok(config) => Watched::of_config(config),
+            Err(refused) => Watched::of_config(before.config()).and(refused),
+        };
+        let seen = watched.fingerprint();
+        let next = loaded
+            .map_err(Rejected::from)
+            .and_then(|config| Ok(Snapshot::build(config, Some(&before), before.metrics())?));
+        (next, watched, seen)
     });
-    let outcome = match loading.await {
-        Ok(outcome) => outcome,
-        Err(_) => Err(Rejected::Defect),
+    let (outcome, watched, seen) = match loading.await {
+        Ok(loaded) => loaded,
+        Err(_) => {
+            let watched = Watched::of_config(previous.config());
+            let seen = watched.look().await;
+            (Err(Rejected::Defect), watched, seen)
+        }
     };
     match outcome {
         Ok(next) => {
@@ -94,13 +107,15 @@ async fn reload(gateway: &Arc<Gateway>, slots: &ConnectionSlots) -> Watched {
             slots.resize(config.limits.connections);
             gateway.install(next);
             gateway.reloaded(true, Vec::new());
+            if config.admin != previous.config().admin {
+                tracing::warn!("the address of the admin listener changes with a restart only");
+            }
             report_unbound(gateway, &config);
             report_config(&config);
             tracing::info!(
                 portcullis.config.generation = generation,
                 "configuration reloaded"
             );
-            Watched::of_config(&config)
         }
         Err(rejected) => {
             gateway.metrics().configuration_rejected(SystemTime::now());
@@ -127,13 +142,9 @@ async fn reload(gateway: &Arc<Gateway>, slots: &ConnectionSlots) -> Watched {
                     .map(|found| diagnostic_status(found))
                     .collect(),
             );
-            let watched = Watched::of_config(previous.config());
-            match &rejected {
-                Rejected::Diagnostics(diagnostics) => watched.and(diagnostics),
-                Rejected::Build(_) | Rejected::Defect => watched,
-            }
         }
     }
+    (watched, seen)
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -205,7 +216,7 @@ fn report_unbound(gateway: &Gateway, config: &Config) {
             tracing::warn!(
                 portcullis.listener = listener.name,
                 server.address = %listener.address,
-                "a listener's address, and whether it speaks TLS, change with a restart only"
+                "a listener's address, and whether it speaks TLS, change with a restart only; one that has lost its TLS refuses connections until then"
             );
         }
     }
@@ -218,7 +229,7 @@ fn report_unbound(gateway: &Gateway, config: &Config) {
             tracing::warn!(
                 portcullis.listener = &*bound.name,
                 server.address = %bound.address,
-                "a listener that was removed goes with a restart only"
+                "a listener that was removed goes with a restart only; one with TLS refuses connections until then"
             );
         }
     }

@@ -38,7 +38,7 @@ const DRAIN_LOOK: Duration = Duration::from_millis(10);
 /// A running gateway. Dropping it closes the listeners and cuts off what is in flight.
 pub struct Server {
     gateway: Arc<Gateway>,
-    workers: Arc<Workers>,
+    workers: Option<Arc<Workers>>,
     admin: Option<Admin>,
     accepting: JoinSet<()>,
     slots: Arc<ConnectionSlots>,
@@ -149,12 +149,12 @@ impl Server {
             let listener = Listener {
                 name: Arc::clone(&bound.name),
                 gateway: Arc::clone(&gateway),
-                workers: Arc::clone(&workers),
+                is_tls: bound.tls,
                 metrics: metrics.listener(&bound.name),
                 slots: Arc::clone(&slots),
                 shutdown: shutdown.clone(),
             };
-            accepting.spawn(listener.accept(socket));
+            accepting.spawn(listener.accept(socket, Arc::clone(&workers)));
         }
         let (reloads, requests) = mpsc::channel(16);
         let reloader = tokio::spawn(reload::run(
@@ -165,7 +165,7 @@ impl Server {
         gateway.serve();
         Ok(Self {
             gateway,
-            workers,
+            workers: Some(workers),
             admin,
             accepting,
             slots,
@@ -210,7 +210,7 @@ impl Server {
         sleep(settings.grace).await;
         self.accepting.shutdown().await;
         self.is_stopping.send_replace(true);
-        for proxy in self.workers.proxies() {
+        for proxy in self.workers.iter().flat_map(|workers| workers.proxies()) {
             proxy.cleanup().await;
         }
         let deadline = Instant::now() + settings.drain;
@@ -231,6 +231,9 @@ impl Server {
             0 => Drained::Finished,
             _ => Drained::CutOff,
         };
+        // What is left is cut off now, so that its lines are in the log before that is flushed.
+        let workers = self.workers.take();
+        let _ = tokio::task::spawn_blocking(|| drop(workers)).await;
         if let Some(log) = self.gateway.snapshot().access_log() {
             let log = log.clone();
             let flushing = tokio::task::spawn_blocking(move || log.flush(CLOSE_TIMEOUT));

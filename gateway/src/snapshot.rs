@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 use aws_lc_rs::digest;
 use portcullis_config::{self as config, Config, SubjectDisclosure};
 use portcullis_policy::{IssuerId, IssuerSet, RouteId, RouteTable, ServiceHeaders};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::authentication::TokenCache;
 use crate::downstream::tls::ListenerTls;
@@ -79,7 +80,7 @@ pub enum BuildError {
 
 impl Snapshot {
     /// Makes the generation after `previous` of a checked configuration. Has to be called on the
-    /// runtime that serves: issuers and names are looked up in the background from here on.
+    /// runtime that does not serve: issuers and names are looked up on it from here on.
     ///
     /// # Errors
     /// When a file or certificate that was good a moment ago cannot be used.
@@ -150,17 +151,25 @@ impl Snapshot {
     /// Waits for the first answers of issuers and name servers that are new in this generation, so
     /// that the first requests find them; not for long, since they may be down.
     pub(crate) async fn warm_up(&self, patience: Duration) {
-        for keys in &self.key_set_caches {
-            keys.first_attempt(patience).await;
-        }
-        self.resolve(patience).await;
+        let deadline = Instant::now() + patience;
+        let attempts = async {
+            for keys in &self.key_set_caches {
+                keys.first_attempt(patience).await;
+            }
+        };
+        let _ = timeout_at(deadline, attempts).await;
+        self.resolve(deadline.saturating_duration_since(Instant::now()))
+            .await;
     }
 
     /// The part of [`Snapshot::warm_up`] about names of upstreams.
     pub(crate) async fn resolve(&self, patience: Duration) {
-        for upstream in &self.upstreams {
-            upstream.endpoints.first_lookup(patience).await;
-        }
+        let lookups = async {
+            for upstream in &self.upstreams {
+                upstream.endpoints.first_lookup(patience).await;
+            }
+        };
+        let _ = timeout(patience, lookups).await;
     }
 
     /// Tells the metrics which generation is in force, and what there is in it.

@@ -320,8 +320,8 @@ fn scopes(claims: &BTreeMap<Box<str>, Value>, claim: ScopeClaim) -> Result<Vec<B
     }
 }
 
-/// An access token whose signature, type and claims were checked. [`PresentedToken::verify`] alone
-/// makes one.
+/// An access token whose signature, type and claims were checked. Outside this crate,
+/// [`PresentedToken::verify`] alone makes one; `what_if` makes others, which cannot leave it.
 #[expect(
     missing_debug_implementations,
     reason = "claims are about people and must not be printed"

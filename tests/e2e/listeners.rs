@@ -319,6 +319,34 @@ async fn plain_text_on_a_tls_listener_gets_no_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn listener_bound_with_tls_never_speaks_without_after_a_reload() {
+    let edge = Edge::start("", "").await;
+    let address = edge.gateway.address("public");
+    let options = edge.options(API);
+    let get = format!("GET /api HTTP/1.1\r\nHost: {API}\r\n\r\n");
+    let mut open = Connection::open_tls(address, &options).await.unwrap();
+    open.try_send(get.clone()).await.unwrap();
+    assert_eq!(open.read_response_or_close().await.unwrap().status, 200);
+    let before = edge.service.request_count();
+
+    for listener in ["public", "another"] {
+        let yaml = GatewayYaml::new()
+            .listener(&format!("{{ name: {listener}, address: \"127.0.0.1:0\" }}"))
+            .upstream("orders", edge.service.address());
+        edge.gateway.write("portcullis.yaml", &yaml.render());
+        edge.gateway.reload().await;
+        let mut plain = Connection::open(address).await;
+        let _ = plain.try_send(get.clone()).await;
+        assert!(plain.read_to_end().await.is_empty(), "{listener}");
+        assert_eq!(edge.get(&options, API, "/api").await, None, "{listener}");
+    }
+    // A connection that is open already has met rules that are gone.
+    open.try_send(get).await.unwrap();
+    assert_eq!(open.read_response_or_close().await.unwrap().status, 421);
+    assert_eq!(edge.service.request_count(), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn plain_listener_on_another_address_needs_the_dangerous_setting() {
     let service = Service::start().await;
     let yaml = |extra: &str| {

@@ -27,6 +27,6 @@ pub struct Limits {
     pub token_bytes: Option<ByteSize>,
     /// Concurrent HTTP/2 streams on one connection. Default: 100.
     pub http2_streams: Option<u32>,
-    /// Requests on one connection before it is closed. Default: 10000.
+    /// Requests on one HTTP/1 connection before it is closed. Default: 10000.
     pub requests_per_connection: Option<u32>,
 }

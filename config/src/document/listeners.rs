@@ -10,7 +10,7 @@ pub struct Listener {
     /// Name of this listener in logs and metrics.
     pub name: String,
     /// IP address and port, such as `0.0.0.0:8443` or `[::]:8443`. Port 0 picks a free one.
-    /// The only setting that needs a restart.
+    /// Changing it needs a restart, as adding or removing a listener and turning its TLS on or off do.
     pub address: String,
     /// TLS. Left out: plain HTTP, which only a loopback address may speak.
     pub tls: Option<ListenerTls>,

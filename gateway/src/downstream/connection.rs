@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use memchr::memmem;
 use pingora_core::apps::{
     HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp as _,
 };
@@ -71,8 +72,11 @@ impl Connection {
     /// # Errors
     /// [`Denial::AuthorityMisdirected`]: the caller has to make another connection.
     pub(crate) fn serves(&self, host: &Host, listener: Option<&ListenerTls>) -> Result<(), Denial> {
-        let (Some(tls), Some(listener)) = (&self.tls, listener) else {
-            return Ok(());
+        let (tls, listener) = match (&self.tls, listener) {
+            (Some(tls), Some(listener)) => (tls, listener),
+            // The listener's TLS has gone with a reload, and with it the rules to be met.
+            (Some(_), None) => return Err(Denial::AuthorityMisdirected),
+            (None, _) => return Ok(()),
         };
         let asked = &tls.client_certificates;
         let demanded = listener.client_certificates(host.as_str());
@@ -121,13 +125,14 @@ pub(crate) async fn serve_http1(
     loop {
         // Copied: a connection that is idle must not keep a generation alive.
         let limits = gateway.snapshot().config().limits.clone();
-        let patience = match settings {
-            None => first_patience,
-            Some(_) => limits.idle_timeout,
+        let (patience, head_timeout) = match settings {
+            // The clock of the first head runs from the start of the connection.
+            None => (first_patience, None),
+            Some(_) => (limits.idle_timeout, Some(limits.header_timeout)),
         };
         let head = tokio::select! {
             biased;
-            head = head::read(&mut stream, alarm.as_mut(), patience, &limits) => head,
+            head = head::read(&mut stream, alarm.as_mut(), (patience, head_timeout), &limits) => head,
             () = stopped.as_mut() => Head::Ended,
         };
         let bytes = match head {
@@ -183,12 +188,12 @@ async fn refuse_head(
     })
     .await
     .is_ok_and(|written| written.is_ok());
-    exchange.finish(
-        &line,
-        is_sent.then(|| exchange.refused_status()),
-        0,
-        answer.len() as u64,
-    );
+    let body = memmem::find(&answer, b"\r\n\r\n").map_or(0, |end| answer.len() - end - 4);
+    let (status, sent) = match is_sent {
+        true => (Some(exchange.refused_status()), body),
+        false => (None, 0),
+    };
+    exchange.finish(&line, status, 0, sent as u64);
     Shutdown::shutdown(stream.as_mut()).await;
 }
 

@@ -30,18 +30,17 @@ const INITIAL_BYTES: usize = 4096;
 /// The longest method that anybody uses is half of this.
 const MAX_METHOD: usize = 32;
 
-/// Reads one head from `stream`: its first byte within `patience`, all of it within
-/// `limits.header_timeout` from then on. `alarm` is the connection's own; moving it to a later time
+/// Reads one head from `stream`: its first byte within `patience`, all of it within `head_timeout` from
+/// then on; `None`: all of it within `patience`. `alarm` is the connection's own; moving it to a later time
 /// costs nothing, as a new one for each head would.
 pub(crate) async fn read(
     stream: &mut (impl AsyncRead + Unpin),
     mut alarm: Pin<&mut Sleep>,
-    patience: Duration,
+    (patience, head_timeout): (Duration, Option<Duration>),
     limits: &Limits,
 ) -> Head {
     let mut bytes = BytesMut::with_capacity(INITIAL_BYTES);
-    let deadline = Instant::now() + patience;
-    alarm.as_mut().reset(deadline);
+    alarm.as_mut().reset(Instant::now() + patience);
     let mut lines = Lines::default();
     let mut is_first = true;
     loop {
@@ -65,9 +64,9 @@ pub(crate) async fn read(
             }
             Ok(None) if is_first => {
                 is_first = false;
-                alarm
-                    .as_mut()
-                    .reset(deadline.min(Instant::now() + limits.header_timeout));
+                if let Some(head_timeout) = head_timeout {
+                    alarm.as_mut().reset(Instant::now() + head_timeout);
+                }
             }
             Ok(None) => {}
             Err(denial) => return Head::Refused(denial, bytes),

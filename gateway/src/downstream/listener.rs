@@ -37,7 +37,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub(crate) struct Listener {
     pub(crate) name: Arc<str>,
     pub(crate) gateway: Arc<Gateway>,
-    pub(crate) workers: Arc<Workers>,
+    /// The socket was bound to speak TLS: whatever is configured since, it never does without.
+    pub(crate) is_tls: bool,
     pub(crate) metrics: ListenerMetrics,
     pub(crate) slots: Arc<ConnectionSlots>,
     /// True once the gateway drains: connections finish what is in flight, and end.
@@ -91,12 +92,13 @@ impl ConnectionSlots {
 }
 
 impl Listener {
-    /// Accepts until the returned future is dropped. Connections go on without it.
-    pub(crate) async fn accept(self, socket: TcpListener) {
+    /// Accepts until the returned future is dropped. Connections go on without it, on `workers`; none
+    /// of them keeps the workers alive.
+    pub(crate) async fn accept(self, socket: TcpListener, workers: Arc<Workers>) {
         loop {
             let slot = self.slots.acquire().await;
             match socket.accept().await {
-                Ok((tcp, peer)) => self.hand_over(tcp, peer, slot),
+                Ok((tcp, peer)) => self.hand_over(tcp, peer, slot, &workers),
                 Err(error) => {
                     // Waiting keeps the loop from spinning while descriptors are short.
                     if is_shortage(&error) {
@@ -109,8 +111,8 @@ impl Listener {
     }
 
     /// Puts a connection on the worker whose turn it is, for as long as it lasts.
-    fn hand_over(&self, tcp: TcpStream, peer: SocketAddr, slot: Slot) {
-        let (Ok(tcp), Some(worker)) = (tcp.into_std(), self.workers.next()) else {
+    fn hand_over(&self, tcp: TcpStream, peer: SocketAddr, slot: Slot, workers: &Workers) {
+        let (Ok(tcp), Some(worker)) = (tcp.into_std(), workers.next()) else {
             return;
         };
         let (listener, proxy) = (self.clone(), Arc::clone(&worker.proxy));
@@ -140,6 +142,8 @@ impl Listener {
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let established = match tls {
             Some(tls) => self.handshake(tcp, &tls, &limits).await,
+            // The listener has lost its TLS, or has gone, with a reload.
+            None if self.is_tls => None,
             None => Some((Transport::Plain(tcp), None, Spoken::Unknown)),
         };
         if let Some((transport, tls, spoken)) = established {

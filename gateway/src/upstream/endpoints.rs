@@ -134,7 +134,13 @@ impl Lookup {
     async fn look_up(&self, address: &Address) -> Option<Vec<SocketAddr>> {
         let lookup = lookup_host((address.host.as_str(), address.port));
         let found: Vec<_> = match timeout(LOOKUP_TIMEOUT, lookup).await {
-            Ok(Ok(found)) => found.take(MAX_PER_NAME).collect(),
+            Ok(Ok(found)) => {
+                let mut found: Vec<_> = found.collect();
+                // Name servers give them in another order each time.
+                found.sort_unstable();
+                found.truncate(MAX_PER_NAME);
+                found
+            }
             Ok(Err(error)) => {
                 tracing::warn!(
                     portcullis.upstream.name = &*self.upstream,
@@ -144,7 +150,14 @@ impl Lookup {
                 );
                 return None;
             }
-            Err(_) => return None,
+            Err(_) => {
+                tracing::warn!(
+                    portcullis.upstream.name = &*self.upstream,
+                    server.address = address.host,
+                    "name of an upstream not resolved in time"
+                );
+                return None;
+            }
         };
         (!found.is_empty()).then_some(found)
     }

@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::digest;
 use pingora_core::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
@@ -24,6 +24,8 @@ pub(crate) struct Upstream {
     pub(crate) metrics: UpstreamMetrics,
     pub(crate) endpoints: Arc<Endpoints>,
     turn: AtomicUsize,
+    /// The second, since the epoch, in which a failure was last told.
+    told: AtomicU64,
     /// Everything but the address.
     template: HttpPeer,
 }
@@ -50,8 +52,17 @@ impl Upstream {
             metrics,
             endpoints,
             turn: AtomicUsize::new(0),
+            told: AtomicU64::new(0),
             template: template(upstream),
         }
+    }
+
+    /// Whether a failure may be told in the log now: one a second, however many there are.
+    pub(crate) fn may_tell(&self) -> bool {
+        let second = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
+        self.told.swap(second, Ordering::Relaxed) != second
     }
 
     /// A peer for the next attempt; `None` when no address is known.

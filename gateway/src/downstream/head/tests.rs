@@ -225,7 +225,7 @@ async fn a_target_in_absolute_form_is_reduced_where_its_authority_is_that_of_hos
         let head = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\nbody");
         let alarm = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
         let patience = Duration::from_secs(1);
-        let outcome = read(&mut head.as_bytes(), alarm, patience, &limits()).await;
+        let outcome = read(&mut head.as_bytes(), alarm, (patience, None), &limits()).await;
         match (outcome, reduced) {
             (Head::Complete(bytes), Some(reduced)) => {
                 let expected = format!("GET {reduced} HTTP/1.1\r\nHost: {host}\r\n\r\nbody");
