@@ -30,14 +30,19 @@ const WARM_UP: Duration = Duration::from_secs(2);
 /// Asks for a reload, whether anything has changed or not; answered when it is done.
 pub(crate) type Request = oneshot::Sender<()>;
 
-/// Reloads for as long as the gateway runs.
+/// How the files of `config` look, to be asked for before anything takes its time.
+pub(crate) fn look_at(config: &Config) -> Fingerprint {
+    Watched::of_config(config).fingerprint()
+}
+
+/// Reloads for as long as the gateway runs: whatever does not look as it was `seen`.
 pub(crate) async fn run(
     gateway: Arc<Gateway>,
     slots: Arc<ConnectionSlots>,
+    mut seen: Fingerprint,
     mut requests: mpsc::Receiver<Request>,
 ) {
     let mut watched = Watched::of_config(gateway.snapshot().config());
-    let mut seen = watched.look().await;
     let mut looks = interval(LOOK_INTERVAL);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -243,7 +248,7 @@ struct Watched {
 }
 
 /// What distinguishes one state of the files from another.
-type Fingerprint = Vec<(PathBuf, Option<[i64; 7]>)>;
+pub(crate) type Fingerprint = Vec<(PathBuf, Option<[i64; 7]>)>;
 
 impl Watched {
     fn of_config(config: &Config) -> Self {

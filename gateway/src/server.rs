@@ -122,6 +122,7 @@ impl Server {
             None => None,
         };
         let slots = Arc::new(ConnectionSlots::new(config.limits.connections));
+        let seen = reload::look_at(&config);
         let snapshot = Snapshot::build(config, None, metrics)?;
         snapshot.announce();
         reload::report_config(snapshot.config());
@@ -160,6 +161,7 @@ impl Server {
         let reloader = tokio::spawn(reload::run(
             Arc::clone(&gateway),
             Arc::clone(&slots),
+            seen,
             requests,
         ));
         gateway.serve();
