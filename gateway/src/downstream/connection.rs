@@ -228,11 +228,18 @@ struct Http2 {
     body_timeout: Duration,
 }
 
+/// Bytes of a response that wait in the codec, for each stream; the default is six times as much.
+const SEND_BUFFER: usize = 64 * 1024;
+
 fn http2_options(limits: &Limits) -> H2Options {
     let mut options = default_h2_options();
-    let list = limits.header_bytes.saturating_add(limits.target_bytes);
+    // Twice what may come, and HTTP/2's 32 bytes for each field (RFC 9113 §6.5.2): what is too large is
+    // refused by the same check as on HTTP/1, with a problem and a line, unless it is beyond reason.
+    let list = 2 * (limits.header_bytes + limits.target_bytes) + 32 * limits.headers;
     options.max_header_list_size(u32::try_from(list).unwrap_or(u32::MAX));
     options.max_concurrent_streams(limits.http2_streams);
+    // Of each stream, for a caller who opens a wide window and then reads nothing.
+    options.max_send_buffer_size(SEND_BUFFER);
     options
 }
 
