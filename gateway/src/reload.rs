@@ -65,13 +65,13 @@ pub(crate) async fn run(
             answer_to.push(request);
         }
         let before = watched.look().await;
-        (watched, seen) = reload(&gateway, &slots).await;
-        // What changed while it was read counts as not seen.
-        for (path, stamp) in &before {
-            if let Some(place) = seen.iter_mut().find(|(known, _)| known == path) {
-                place.1 = *stamp;
-            }
-        }
+        let (found, looked) = reload(&gateway, &slots).await;
+        // Of a change meanwhile nobody knows whether it was read: then nothing counts as seen.
+        seen = match watched.look().await == before {
+            true => looked,
+            false => Fingerprint::new(),
+        };
+        watched = found;
         for request in answer_to {
             // Whoever asked need not wait.
             let _ = request.send(());
