@@ -14,21 +14,18 @@ pub(super) struct Catalog {
 
 impl Catalog {
     pub(super) fn run(self) -> u8 {
-        match portcullis_config::load(&self.config.config) {
-            Err(diagnostics) => {
-                eprintln!("{diagnostics}");
-                FOUND_WANTING
+        let Some(config) = self.config.load() else {
+            return FOUND_WANTING;
+        };
+        match portcullis_config::Catalog::from_config(&config).to_yaml() {
+            Ok(yaml) => {
+                print!("{yaml}");
+                GOOD
             }
-            Ok(config) => match portcullis_config::Catalog::from_config(&config).to_yaml() {
-                Ok(yaml) => {
-                    print!("{yaml}");
-                    GOOD
-                }
-                Err(error) => {
-                    eprintln!("the catalog cannot be written: {error}");
-                    ENVIRONMENT
-                }
-            },
+            Err(error) => {
+                eprintln!("the catalog cannot be written: {error}");
+                ENVIRONMENT
+            }
         }
     }
 }

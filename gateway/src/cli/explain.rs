@@ -66,12 +66,8 @@ enum Format {
 
 impl Explain {
     pub(super) fn run(self) -> u8 {
-        let config = match portcullis_config::load(&self.config.config) {
-            Ok(config) => config,
-            Err(diagnostics) => {
-                eprintln!("{diagnostics}");
-                return FOUND_WANTING;
-            }
+        let Some(config) = self.config.load() else {
+            return FOUND_WANTING;
         };
         match self.explain(&config) {
             Ok(explanation) => {

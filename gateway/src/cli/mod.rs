@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use portcullis_config::Config;
 
 /// An API gateway that enforces OAuth 2.0 access tokens at the edge.
 #[derive(Debug, Parser)]
@@ -47,6 +48,15 @@ struct ConfigPath {
         default_value = "portcullis.yaml"
     )]
     config: PathBuf,
+}
+
+impl ConfigPath {
+    /// The configuration there; when it is wrong, everything that is wrong with it is printed.
+    fn load(&self) -> Option<Config> {
+        portcullis_config::load(&self.config)
+            .inspect_err(|diagnostics| eprintln!("{diagnostics}"))
+            .ok()
+    }
 }
 
 /// Exit codes: what was looked at is good, was found wanting, or could not be looked at.

@@ -40,12 +40,8 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn run(self) -> u8 {
-        let config = match portcullis_config::load(&self.config.config) {
-            Ok(config) => config,
-            Err(diagnostics) => {
-                eprintln!("{diagnostics}");
-                return FOUND_WANTING;
-            }
+        let Some(config) = self.config.load() else {
+            return FOUND_WANTING;
         };
         self.serve(config).unwrap_or_else(|error| {
             eprintln!("error: {error:#}");
