@@ -212,6 +212,27 @@ mod tests {
     }
 
     #[test]
+    fn every_spelling_that_a_service_may_fold_is_the_header() {
+        for name in [
+            "X-User-ID",
+            "x_user_id",
+            "X-User_ID",
+            "x.user.id",
+            "X~USER!ID",
+            "x-scopes",
+            "X_Scopes",
+            "X-User--ID",
+            "X-User-Id_",
+            "_x_user_id",
+        ] {
+            assert_eq!(fate(name), HeaderFate::RemoveForgery, "{name}");
+        }
+        for name in ["x-user-ids", "user-id", "x-userid", "accept"] {
+            assert_eq!(fate(name), HeaderFate::Forward, "{name}");
+        }
+    }
+
+    #[test]
     fn ordinary_fields_are_forwarded() {
         for name in [
             "accept",

@@ -1,6 +1,6 @@
 //! Which names a service could take for an identity header.
 
-use portcullis_policy::IdentityHeaders;
+use portcullis_policy::{HeaderFate, IdentityHeaders, ServiceHeaders};
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -8,7 +8,7 @@ use crate::cases;
 
 #[test]
 fn every_case_and_every_separator_spells_the_identity_header() {
-    let headers = IdentityHeaders::default();
+    let headers = ServiceHeaders::new(&IdentityHeaders::default());
     let separators = (0..128_u8)
         .map(char::from)
         .filter(|c| !c.is_ascii_alphanumeric());
@@ -24,7 +24,7 @@ fn every_case_and_every_separator_spells_the_identity_header() {
             });
             let first = letters.next().unwrap();
             let name = format!("{first}{separator}{}", letters.collect::<String>());
-            assert!(headers.claims_name(&name), "{name:?}");
+            assert_eq!(headers.fate(&name), HeaderFate::RemoveForgery, "{name:?}");
             spellings += 1;
         }
     }
@@ -35,7 +35,7 @@ proptest! {
     #![proptest_config(cases(1024))]
 
     #[test]
-    fn a_name_is_claimed_if_and_only_if_its_words_are_those_of_a_configured_one(
+    fn a_name_is_a_forgery_if_and_only_if_its_words_are_those_of_a_configured_one(
         (names, name) in names()
     ) {
         let mapping = names.iter().map(|name| (name.as_str(), "sub"));
@@ -48,7 +48,8 @@ proptest! {
             return Ok(());
         };
         let expected = names.iter().any(|configured| is_same(configured, &name));
-        prop_assert_eq!(headers.claims_name(&name), expected);
+        let is_forgery = ServiceHeaders::new(&headers).fate(&name) == HeaderFate::RemoveForgery;
+        prop_assert_eq!(is_forgery, expected);
     }
 }
 

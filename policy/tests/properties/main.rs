@@ -16,6 +16,9 @@ mod scopes;
 mod signing;
 mod tokens;
 
+use std::sync::Arc;
+
+use portcullis_policy::*;
 use proptest::test_runner::Config;
 
 /// A failure becomes a test with a name, so none is kept in a file.
@@ -25,4 +28,20 @@ fn cases(cases: u32) -> Config {
         failure_persistence: None,
         ..Config::default()
     }
+}
+
+/// One that asks for a token with these scopes.
+fn protected_route(scopes: RequiredScopes) -> Arc<Route> {
+    Arc::new(Route {
+        id: RouteId::from_index(0),
+        name: "orders".into(),
+        owner: "team".into(),
+        host: None,
+        path: "/orders".parse().unwrap(),
+        methods: MethodSet::ALL,
+        access: Access::Protected(Requirement {
+            scopes,
+            issuers: None,
+        }),
+    })
 }

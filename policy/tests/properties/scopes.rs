@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use proptest::sample::subsequence;
 use serde_json::json;
 
-use crate::cases;
 use crate::signing::{NOW, SigningKey, claims, issuer, key_set};
+use crate::{cases, protected_route};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Demand {
@@ -68,7 +68,7 @@ proptest! {
             Demand::Any => RequiredScopes::any(&registry, &required).unwrap(),
             Demand::AuthenticatedOnly => RequiredScopes::authenticated_only(),
         };
-        let route = route(scopes);
+        let route = protected_route(scopes);
         let judge = |granted: &[String]| {
             let principal = principal(granted, &registry);
             decide(&route, Some(&principal), UnixTime::from_seconds(NOW)).map(drop)
@@ -111,19 +111,4 @@ fn principal(granted: &[String], registry: &ScopeRegistry) -> Arc<Principal> {
         .verify(issuer, keys, UnixTime::from_seconds(NOW))
         .unwrap_or_else(|denial| panic!("{denial:?}"));
     Arc::new(Principal::new(&verified, &IdentityHeaders::default(), registry).unwrap())
-}
-
-fn route(scopes: RequiredScopes) -> Arc<Route> {
-    Arc::new(Route {
-        id: RouteId::from_index(0),
-        name: "orders".into(),
-        owner: "team".into(),
-        host: None,
-        path: "/orders".parse().unwrap(),
-        methods: MethodSet::ALL,
-        access: Access::Protected(Requirement {
-            scopes,
-            issuers: None,
-        }),
-    })
 }

@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use serde_json::{Value, json};
 
-use crate::cases;
 use crate::signing::{NOW, SigningKey, claims, issuer, key_set};
+use crate::{cases, protected_route};
 
 const ALGORITHMS: [Algorithm; 5] = [
     Algorithm::RS256,
@@ -45,7 +45,7 @@ impl World {
             let world = Self {
                 key_set: key_set(&keys),
                 issuers: IssuerSet::new(vec![issuer("acme")]),
-                route: route(RequiredScopes::authenticated_only()),
+                route: protected_route(RequiredScopes::authenticated_only()),
                 tokens: keys
                     .iter()
                     .map(|key| [sign(key, &claims()), sign(key, &others)])
@@ -71,21 +71,6 @@ impl World {
         )?;
         decide(&self.route, Some(&Arc::new(principal)), now)
     }
-}
-
-fn route(scopes: RequiredScopes) -> Arc<Route> {
-    Arc::new(Route {
-        id: RouteId::from_index(0),
-        name: "orders".into(),
-        owner: "team".into(),
-        host: None,
-        path: "/orders".parse().unwrap(),
-        methods: MethodSet::ALL,
-        access: Access::Protected(Requirement {
-            scopes,
-            issuers: None,
-        }),
-    })
 }
 
 /// Each bit of each character, so also those of a last character that decode to nothing, and
@@ -187,7 +172,7 @@ proptest! {
         requirement in requirement(),
         now in any::<i64>(),
     ) {
-        let route = route(requirement);
+        let route = protected_route(requirement);
         let decision = decide(&route, None, UnixTime::from_seconds(now));
         prop_assert_eq!(decision.err(), Some(Denial::CredentialMissing));
     }
