@@ -99,6 +99,8 @@ async fn readiness_turns_red_before_the_listener_closes() {
 async fn what_does_not_finish_in_time_is_cut_off_and_the_exit_code_says_so() {
     let world = World::start_with(|yaml| yaml.section("shutdown: { drain: 1s }")).await;
     world.service.next(Behaviour::Stall);
+    // One that sends nothing must not keep the rest from being cut off.
+    let _idle = Connection::open(world.gateway.address("public")).await;
     let mut connection = Connection::open(world.gateway.address("public")).await;
     connection.send(request("GET", HEALTH, &[])).await;
     world.service.wait_for_requests(1).await;
@@ -106,6 +108,10 @@ async fn what_does_not_finish_in_time_is_cut_off_and_the_exit_code_says_so() {
     world.gateway.terminate();
     let status = world.gateway.wait_for_exit(Duration::from_secs(10)).await;
     assert_eq!(status.code(), Some(4));
+    let lines = world.gateway.access_log();
+    assert_eq!(lines.len(), 1, "what is cut off has a line: {lines:?}");
+    assert_eq!(lines[0]["url.path"], HEALTH);
+    assert_eq!(lines[0]["network.protocol.version"], "1.1");
     assert!(
         started.elapsed() >= Duration::from_secs(1),
         "{:?}",
@@ -124,10 +130,7 @@ async fn http2_streams_finish_and_the_connection_is_told_to_go_away() {
     let edge = authority.issue_for("api.acme.example");
     let service = Service::start().await;
     let yaml = GatewayYaml::new()
-        .listener(
-            "{ name: public, address: \"127.0.0.1:0\", tls: { certificates: \
-             [{ certificate: edge.pem, private_key: edge.key }] } }",
-        )
+        .tls_listener()
         .upstream("orders", service.address());
     let gateway = Gateway::start(&[
         ("portcullis.yaml", &yaml.render()),

@@ -247,10 +247,7 @@ async fn http2_callers_are_treated_alike_towards_http1_and_http2_services() {
     let over_http1 = Service::start().await;
     let over_http2 = Service::builder().http2().start().await;
     let yaml = GatewayYaml::new()
-        .listener(
-            "{ name: public, address: \"127.0.0.1:0\", tls: { certificates: \
-             [{ certificate: edge.pem, private_key: edge.key }] } }",
-        )
+        .tls_listener()
         .issuer("acme", &issuer)
         .upstream("orders", over_http1.address())
         .upstream_flow(&format!(

@@ -161,6 +161,9 @@ async fn service_with_the_wrong_certificate_gets_nothing() {
             "{name}: {:?}",
             service.requests()
         );
+        gateway
+            .wait_for_log("TLS handshake with a service failed")
+            .await;
     }
 }
 

@@ -450,15 +450,10 @@ async fn grpc_passes_with_its_trailers() {
     let authority = Authority::new("edge");
     let edge = authority.issue_for("api.acme.example");
     let service = Service::builder().http2().start().await;
-    let yaml = GatewayYaml::new()
-        .listener(
-            "{ name: public, address: \"127.0.0.1:0\", tls: { certificates: \
-             [{ certificate: edge.pem, private_key: edge.key }] } }",
-        )
-        .upstream_flow(&format!(
-            "name: orders, addresses: [\"{}\"], protocol: http2",
-            service.address()
-        ));
+    let yaml = GatewayYaml::new().tls_listener().upstream_flow(&format!(
+        "name: orders, addresses: [\"{}\"], protocol: http2",
+        service.address()
+    ));
     let gateway = Gateway::start(&[
         ("portcullis.yaml", &yaml.render()),
         ("policy/orders.yaml", ORDERS_POLICY),

@@ -73,6 +73,15 @@ impl GatewayYaml {
         self
     }
 
+    /// Adds the listener `public` on a free port, with TLS by the files `edge.pem` and `edge.key`.
+    #[must_use]
+    pub fn tls_listener(self) -> Self {
+        self.listener(
+            "{ name: public, address: \"127.0.0.1:0\", tls: { certificates: \
+             [{ certificate: edge.pem, private_key: edge.key }] } }",
+        )
+    }
+
     /// Adds an issuer whose key set is fetched from its address.
     #[must_use]
     pub fn issuer(self, name: &str, issuer: &Issuer) -> Self {

@@ -23,13 +23,10 @@ impl Edge {
         let edge = authority.issue_for("api.acme.example");
         let service = Service::start().await;
         let yaml = GatewayYaml::new()
-            .listener(
-                "{ name: public, address: \"127.0.0.1:0\", tls: { certificates: \
-                 [{ certificate: edge.pem, private_key: edge.key }] } }",
-            )
+            .tls_listener()
             .section("limits: { header_timeout: 1s, idle_timeout: 2s, body_timeout: 1s }")
             .upstream_flow(&format!(
-                "name: orders, addresses: [\"{}\"], timeouts: {{ response: 1s }}",
+                "name: orders, addresses: [\"{}\"], timeouts: {{ response: 3s }}",
                 service.address()
             ));
         let gateway = Gateway::start(&[
@@ -86,11 +83,40 @@ fn headers(stream: u32, flags: u8, fields: &[(&str, &str)]) -> Vec<u8> {
     for (name, value) in fields {
         block.push(0);
         for text in [name, value] {
-            block.push(u8::try_from(text.len()).unwrap());
+            length(text.len(), &mut block);
             block.extend(text.bytes());
         }
     }
-    frame(1, flags | END_HEADERS, stream, &block)
+    // A frame holds 16 KiB; what is longer goes on in `CONTINUATION`.
+    let mut parts = block.chunks(16_384).peekable();
+    let mut frames = Vec::new();
+    let mut kind = 1;
+    while let Some(part) = parts.next() {
+        let end = if parts.peek().is_none() {
+            END_HEADERS
+        } else {
+            0
+        };
+        let flags = if kind == 1 { flags | end } else { end };
+        frames.extend(frame(kind, flags, stream, part));
+        kind = 9;
+    }
+    frames
+}
+
+/// With a prefix of 7 bits (RFC 7541 §5.1).
+fn length(mut length: usize, block: &mut Vec<u8>) {
+    if length < 127 {
+        block.push(u8::try_from(length).unwrap());
+        return;
+    }
+    block.push(127);
+    length -= 127;
+    while length >= 128 {
+        block.push(u8::try_from(length % 128 + 128).unwrap());
+        length /= 128;
+    }
+    block.push(u8::try_from(length).unwrap());
 }
 
 fn request<'a>(method: &'a str, path: &'a str) -> [(&'a str, &'a str); 4] {
@@ -168,6 +194,56 @@ async fn wide_window_that_is_not_read_keeps_no_whole_responses() {
     // that, it is all of the 100 MB.
     assert!(grown < 85e6, "{grown} bytes for one connection");
     edge.until_nothing_is_in_flight().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fields_that_are_too_large_are_refused_with_a_line() {
+    let edge = Edge::start(ORDERS_POLICY_WITHOUT_TOKENS).await;
+    let long = "x".repeat(1_000);
+    // The limit is 32 KiB, and twice that and more is HTTP/2's own to refuse.
+    for fields in [34, 60] {
+        let mut connection = edge.connect().await;
+        let mut head = request("GET", "/public/x").to_vec();
+        head.extend((0..fields).map(|_| ("x-long", long.as_str())));
+        let bytes = [
+            PREFACE,
+            &frame(4, 0, 0, b""),
+            &headers(1, END_STREAM, &head),
+        ]
+        .concat();
+        connection.send(bytes).await;
+        eventually("a line", || async {
+            let lines = edge.gateway.access_log();
+            (lines.len() >= if fields == 34 { 1 } else { 2 }).then_some(())
+        })
+        .await;
+    }
+    for line in edge.gateway.access_log() {
+        assert_eq!(line["portcullis.code"], "headers_too_large", "{line}");
+        assert_eq!(line["http.response.status_code"], 431, "{line}");
+    }
+    edge.service.assert_untouched();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn caller_that_cancels_is_not_said_to_be_malformed() {
+    let edge = Edge::start(ORDERS_POLICY_WITHOUT_TOKENS).await;
+    edge.service
+        .always(Response::new(200).after(Duration::from_secs(5)));
+    let mut connection = edge.connect().await;
+    let bytes = [
+        PREFACE,
+        &frame(4, 0, 0, b""),
+        &headers(1, END_STREAM, &request("GET", "/public/x")),
+    ]
+    .concat();
+    connection.send(bytes).await;
+    edge.service.wait_for_requests(1).await;
+    const CANCEL: u32 = 8;
+    connection.send(frame(3, 0, 1, &CANCEL.to_be_bytes())).await;
+    let lines = edge.gateway.wait_for_access_log(1).await;
+    assert_eq!(lines[0]["portcullis.code"], "none", "{lines:?}");
+    assert!(lines[0]["http.response.status_code"].is_null(), "{lines:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

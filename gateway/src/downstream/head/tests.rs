@@ -236,3 +236,37 @@ async fn a_target_in_absolute_form_is_reduced_where_its_authority_is_that_of_hos
         }
     }
 }
+
+/// How long a head is waited for of which `bytes` come after `delay`, and then nothing.
+async fn waited(
+    bytes: &[u8],
+    delay: Duration,
+    patience: Duration,
+    head_timeout: Option<Duration>,
+) -> Duration {
+    let (mut caller, mut stream) = tokio::io::duplex(1024);
+    let began = Instant::now();
+    let alarm = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
+    let limits = limits();
+    let reading = read(&mut stream, alarm, (patience, head_timeout), &limits);
+    let sending = async {
+        tokio::time::sleep(delay).await;
+        let _ = tokio::io::AsyncWriteExt::write_all(&mut caller, bytes).await;
+    };
+    let (outcome, ()) = tokio::join!(reading, sending);
+    assert!(matches!(outcome, Head::Ended), "{outcome:?}");
+    began.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_has_its_time_from_its_first_byte_or_with_the_first_one_altogether() {
+    let seconds = Duration::from_secs;
+    let some = b"GET / HTTP/1.1\r\n";
+    let later = |bytes, delay| waited(bytes, seconds(delay), seconds(60), Some(seconds(10)));
+    assert_eq!(later(b"", 0).await.as_secs(), 60);
+    assert_eq!(later(some, 1).await.as_secs(), 11);
+    assert_eq!(later(some, 59).await.as_secs(), 69);
+    let first = |bytes, delay| waited(bytes, seconds(delay), seconds(10), None);
+    assert_eq!(first(b"", 0).await.as_secs(), 10);
+    assert_eq!(first(some, 9).await.as_secs(), 10);
+}
