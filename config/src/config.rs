@@ -43,6 +43,8 @@ pub struct Config {
     pub access_log: Option<AccessLog>,
     /// Budgets for what callers send.
     pub limits: Limits,
+    /// When new work is refused.
+    pub overload: Overload,
     /// How many verified tokens are remembered.
     pub token_cache_entries: usize,
     /// How to stop.
@@ -239,6 +241,8 @@ pub enum SubjectDisclosure {
 pub struct Limits {
     /// Open connections, all listeners together.
     pub connections: usize,
+    /// Open connections from one address that is no trusted proxy's.
+    pub connections_per_address: usize,
     /// For a TLS handshake.
     pub handshake_timeout: Duration,
     /// For a whole request header.
@@ -247,6 +251,10 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// Longest silence within a request body.
     pub body_timeout: Duration,
+    /// Largest request body.
+    pub body_bytes: u64,
+    /// Slowest average of a request body after `body_timeout`; 0 is none.
+    pub body_bytes_per_second: u32,
     /// Longest request target.
     pub target_bytes: usize,
     /// Number of header fields.
@@ -259,6 +267,19 @@ pub struct Limits {
     pub http2_streams: u32,
     /// Requests on a connection.
     pub requests_per_connection: u32,
+}
+
+/// When new work is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Overload {
+    /// Bytes that the gateway may use; `None` is what its control group or the machine has.
+    pub memory: Option<u64>,
+    /// Percentage of the memory above which new requests are refused.
+    pub refuse_at_memory_percent: u32,
+    /// Percentage of the memory above which connections are closed.
+    pub close_at_memory_percent: u32,
+    /// Percentage of [`Limits::connections`] above which requests of new connections are refused.
+    pub refuse_at_connections_percent: u32,
 }
 
 /// How to stop.

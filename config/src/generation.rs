@@ -110,6 +110,7 @@ pub(crate) fn assemble(
         trusted_proxies: platform.trusted_proxies,
         access_log: platform.access_log,
         limits: platform.limits,
+        overload: platform.overload,
         token_cache_entries: platform.token_cache_entries,
         shutdown: platform.shutdown,
         policy_files,

@@ -47,8 +47,8 @@ mod url;
 pub use catalog::{Catalog, CatalogRoute, CatalogScope, check_policy};
 pub use config::{
     AccessLog, Address, ClientCertificates, ClientIdentity, Config, Issuer, KeySource, Limits,
-    Listener, ListenerTls, PolicyFile, Route, ServerCertificate, Shutdown, SubjectDisclosure,
-    Upstream, UpstreamTls,
+    Listener, ListenerTls, Overload, PolicyFile, Route, ServerCertificate, Shutdown,
+    SubjectDisclosure, Upstream, UpstreamTls,
 };
 pub use containment::reload;
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};

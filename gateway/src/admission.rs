@@ -3,10 +3,12 @@
 use portcullis_policy::{self as policy, Access, Permit};
 
 use crate::authentication::access_token;
+use crate::downstream::connection::Connection;
 use crate::downstream::credential;
-use crate::downstream::request::Arrived;
+use crate::downstream::request::{Arrived, check_length};
 use crate::exchange::Exchange;
-use crate::refusal::Refusal;
+use crate::overload;
+use crate::refusal::{Fault, Refusal};
 
 /// A request in, a permit or a refusal out.
 ///
@@ -15,10 +17,15 @@ use crate::refusal::Refusal;
 pub(crate) async fn admit(
     header: &pingora_http::RequestHeader,
     exchange: &mut Exchange,
+    overload: &overload::Gauge,
 ) -> Result<Permit, Refusal> {
     let snapshot = std::sync::Arc::clone(exchange.snapshot());
     let limits = &snapshot.config().limits;
 
+    let is_surplus = |connection: &std::sync::Arc<Connection>| connection.is_surplus;
+    if !overload.accepts_requests() || exchange.connection().is_some_and(is_surplus) {
+        return Err(Fault::Overloaded.into());
+    }
     let request = Arrived::read(header, limits)?; // what arrived
     if let Some(connection) = exchange.connection() {
         let tls = snapshot.listener_tls(&connection.listener);
@@ -36,5 +43,7 @@ pub(crate) async fn admit(
             Some(access_token::authenticate(&snapshot, token, now).await?) // who that is
         }
     };
-    Ok(policy::decide(route, principal.as_ref(), now)?) // may it
+    let permit = policy::decide(route, principal.as_ref(), now)?; // may it
+    check_length(header, limits)?;
+    Ok(permit)
 }

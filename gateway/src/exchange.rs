@@ -9,7 +9,9 @@ use pingora_core::{Error, ErrorType};
 use pingora_http::RequestHeader;
 use portcullis_policy::{Denial, Permit, RouteId, UnixTime};
 
+use crate::downstream::body_clock::Progress;
 use crate::downstream::connection::Connection;
+use crate::downstream::connections::Cut;
 use crate::downstream::forwarding::Origin;
 use crate::downstream::request::authority_text;
 use crate::downstream::trace::{self, Trace};
@@ -36,6 +38,8 @@ pub struct Exchange {
     admission: Option<Duration>,
     /// Attempts to reach a service.
     pub(crate) attempts: Attempts,
+    /// What has come of the request's body, for the attempt under way.
+    pub(crate) upload: Progress,
     /// What to say of it should it be cut off.
     asked: Option<(Method, Uri, Version)>,
     is_finished: bool,
@@ -82,6 +86,7 @@ impl Exchange {
             verdict: Verdict::Pending,
             admission: None,
             attempts: Attempts::default(),
+            upload: Progress::default(),
             asked: None,
             is_finished: false,
         }
@@ -95,15 +100,20 @@ impl Exchange {
         if let Some(connection) = connection {
             let trusted = &self.snapshot.config().trusted_proxies;
             self.origin = Some(Origin::of(header, connection, trusted));
-            self.connection = Some(Arc::clone(connection));
+            self.came_on(connection);
         }
     }
 
     /// The head of the request is not to be believed.
-    pub(crate) fn arrive_without_head(&mut self, connection: Arc<Connection>) {
+    pub(crate) fn arrive_without_head(&mut self, connection: &Arc<Connection>) {
         self.request_id = trace::new_request_id(self.arrived_at);
         self.trace = Trace::begin();
-        self.connection = Some(connection);
+        self.came_on(connection);
+    }
+
+    fn came_on(&mut self, connection: &Arc<Connection>) {
+        connection.load.request_arrived();
+        self.connection = Some(Arc::clone(connection));
     }
 
     pub(crate) const fn snapshot(&self) -> &Arc<Snapshot> {
@@ -197,9 +207,19 @@ impl Exchange {
     pub(crate) fn ends_connection(&self) -> bool {
         match self.refusal() {
             Some(Refusal::Denied(denial)) => {
-                matches!(denial.status(), 400 | 408 | 414 | 421 | 431)
+                matches!(denial.status(), 400 | 408 | 413 | 414 | 421 | 431)
             }
-            Some(Refusal::Faulted(_)) | None => false,
+            // Who comes back later finds another connection, or another instance.
+            Some(Refusal::Faulted(fault)) => *fault == Fault::Overloaded,
+            None => false,
+        }
+    }
+
+    /// Why the gateway has cut the connection off, if it has.
+    pub(crate) fn fault_of_cut(&self) -> Option<Fault> {
+        match self.connection.as_ref()?.load.why_cut()? {
+            Cut::Overload => Some(Fault::Overloaded),
+            Cut::Shutdown => Some(Fault::ShuttingDown),
         }
     }
 
@@ -294,6 +314,9 @@ impl Exchange {
 /// Whoever is cut off, by a time limit or the end of the process, has a line too.
 impl Drop for Exchange {
     fn drop(&mut self) {
+        if let Some(connection) = &self.connection {
+            connection.load.request_finished();
+        }
         if self.is_finished {
             return;
         }
@@ -301,6 +324,8 @@ impl Drop for Exchange {
             let status = self.attempts.answered;
             if std::thread::panicking() {
                 self.refuse(Fault::Internal.into());
+            } else if let Some(fault) = self.fault_of_cut() {
+                self.refuse(fault.into());
             } else if status.is_none() {
                 self.refuse(Denial::RequestTimeout.into());
             }

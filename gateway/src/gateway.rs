@@ -12,6 +12,7 @@ use crate::admin::status::{
     ConfigStatus, DiagnosticStatus, IssuerStatus, ListenerStatus, PolicyFileStatus, Readiness,
     ReloadStatus, Status, StatusSource, UpstreamStatus,
 };
+use crate::overload;
 use crate::snapshot::Snapshot;
 use crate::telemetry::{Metrics, Timestamp};
 
@@ -31,6 +32,7 @@ pub struct Gateway {
     started_at: SystemTime,
     listeners: Vec<BoundListener>,
     last_reload: Mutex<Option<ReloadStatus>>,
+    overload: overload::Gauge,
 }
 
 /// A socket that callers connect to.
@@ -59,6 +61,7 @@ impl Gateway {
             started_at: SystemTime::now(),
             listeners,
             last_reload: Mutex::new(None),
+            overload: overload::Gauge::default(),
         }
     }
 
@@ -84,6 +87,10 @@ impl Gateway {
 
     pub(crate) const fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    pub(crate) const fn overload(&self) -> &overload::Gauge {
+        &self.overload
     }
 
     pub(crate) fn listeners(&self) -> &[BoundListener] {

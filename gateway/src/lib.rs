@@ -10,8 +10,8 @@
 //! 4. [`upstream`]: with a permit, a peer; forgeries stripped, identity injected.
 //! 5. [`telemetry`]: always, one line in the access log and the metrics.
 //!
-//! [`server`] puts it together, on worker threads with a runtime each, [`reload`] replaces
-//! generations, [`admin`] tells about it, [`cli`] has a file for each command.
+//! [`server`] puts it together, on worker threads with a runtime each, `overload` keeps it alive,
+//! [`reload`] replaces generations, [`admin`] tells about it, [`cli`] has a file for each command.
 
 pub mod admin;
 pub mod admission;
@@ -22,6 +22,7 @@ pub mod downstream;
 pub mod exchange;
 pub mod gateway;
 pub mod issuer;
+mod overload;
 pub mod proxy;
 pub mod refusal;
 pub mod reload;

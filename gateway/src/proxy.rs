@@ -14,7 +14,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use portcullis_policy::Denial;
 
 use crate::admission;
-use crate::downstream::body_clock;
+use crate::downstream::body_clock::{self, Progress};
 use crate::downstream::connection::Connection;
 use crate::downstream::response;
 use crate::downstream::trace::{REQUEST_ID, TRACESTATE};
@@ -63,7 +63,8 @@ impl ProxyHttp for Proxy {
     ) -> Result<bool> {
         let connection = Connection::of(session).map(Arc::clone);
         exchange.arrive(session.req_header(), connection.as_ref());
-        match admission::admit(session.req_header(), exchange).await {
+        let overload = self.gateway.overload();
+        match admission::admit(session.req_header(), exchange, overload).await {
             Ok(permit) => {
                 exchange.admit(permit);
                 if session.is_http2() && !session.as_mut().is_body_done() {
@@ -98,6 +99,8 @@ impl ProxyHttp for Proxy {
             return Err(Error::explain(ErrorType::ConnectNoRoute, "no address is known").into_up());
         };
         attempts.address = Some(address);
+        // The body is sent from its beginning.
+        exchange.upload = Progress::default();
         Ok(peer)
     }
 
@@ -158,10 +161,21 @@ impl ProxyHttp for Proxy {
     async fn request_body_filter(
         &self,
         _: &mut Session,
-        _: &mut Option<Bytes>,
+        body: &mut Option<Bytes>,
         end_of_stream: bool,
         exchange: &mut Box<Exchange>,
     ) -> Result<()> {
+        let bytes = body.as_ref().map_or(0, Bytes::len);
+        let is_hurried = exchange.attempts.answered.is_none();
+        let snapshot = Arc::clone(exchange.snapshot());
+        let limits = &snapshot.config().limits;
+        exchange
+            .upload
+            .add(bytes, limits, is_hurried)
+            .map_err(|denial| {
+                let kind = ErrorType::HTTPStatus(denial.status());
+                Error::explain(kind, denial.title()).into_down()
+            })?;
         if end_of_stream {
             body_clock::expect_nothing();
         } else if exchange.attempts.answered.is_none() {
@@ -228,6 +242,12 @@ impl ProxyHttp for Proxy {
             error.set_retry(false);
             return error;
         }
+        // Nothing came from either side; the service was waiting for the rest of the request.
+        if *error.etype() == ErrorType::ReadTimedout && !session.as_mut().is_body_done() {
+            error.as_down();
+            error.set_retry(false);
+            return error;
+        }
         record_failure(exchange, &error);
         // One that is slow, or answers nonsense, would only be asked for more of it. Pingora knows
         // of some errors that the service has done nothing (HTTP/2's REFUSED_STREAM and GOAWAY).
@@ -251,7 +271,8 @@ impl ProxyHttp for Proxy {
             error_code,
             can_reuse_downstream: false,
         };
-        let Some(refusal) = refusal_of(error) else {
+        let cut = exchange.fault_of_cut().map(Refusal::from);
+        let Some(refusal) = cut.or_else(|| refusal_of(error)) else {
             return nothing(0);
         };
         let status = refusal.status();
@@ -395,7 +416,10 @@ fn refusal_of(error: &Error) -> Option<Refusal> {
             | ErrorType::ConnectionClosed
             // A stream of HTTP/2 that was reset.
             | ErrorType::H2Error => None,
-            ErrorType::ReadTimedout => Some(Denial::RequestTimeout.into()),
+            ErrorType::ReadTimedout | ErrorType::HTTPStatus(408) => {
+                Some(Denial::RequestTimeout.into())
+            }
+            ErrorType::HTTPStatus(413) => Some(Denial::BodyTooLarge.into()),
             // Its body is not what its head says.
             _ => Some(Denial::RequestMalformed.into()),
         },

@@ -26,6 +26,10 @@ pub enum Fault {
     UpstreamBroken,
     /// The upstream was too slow.
     UpstreamTimeout,
+    /// The gateway has too much to do.
+    Overloaded,
+    /// The gateway has stopped before the request was finished. No caller ever reads this.
+    ShuttingDown,
     /// The gateway itself.
     Internal,
 }
@@ -70,12 +74,14 @@ impl Refusal {
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::KeysUnavailable,
         Self::UpstreamUnreachable,
         Self::UpstreamUntrusted,
         Self::UpstreamBroken,
         Self::UpstreamTimeout,
+        Self::Overloaded,
+        Self::ShuttingDown,
         Self::Internal,
     ];
 
@@ -88,6 +94,8 @@ impl Fault {
             Self::UpstreamUntrusted => "upstream_untrusted",
             Self::UpstreamBroken => "upstream_broken",
             Self::UpstreamTimeout => "upstream_timeout",
+            Self::Overloaded => "overloaded",
+            Self::ShuttingDown => "shutting_down",
             Self::Internal => "internal_error",
         }
     }
@@ -96,7 +104,7 @@ impl Fault {
     #[must_use]
     pub const fn status(self) -> u16 {
         match self {
-            Self::KeysUnavailable => 503,
+            Self::KeysUnavailable | Self::Overloaded | Self::ShuttingDown => 503,
             Self::UpstreamUnreachable | Self::UpstreamUntrusted | Self::UpstreamBroken => 502,
             Self::UpstreamTimeout => 504,
             Self::Internal => 500,
@@ -112,6 +120,8 @@ impl Fault {
             Self::UpstreamUntrusted => "the service cannot be reached safely",
             Self::UpstreamBroken => "the service broke off",
             Self::UpstreamTimeout => "the service took too long",
+            Self::Overloaded => "the gateway has too much to do at the moment",
+            Self::ShuttingDown => "the gateway has stopped",
             Self::Internal => "the gateway failed",
         }
     }
@@ -121,6 +131,7 @@ impl Fault {
     pub const fn retry_after_seconds(self) -> Option<u32> {
         match self {
             Self::KeysUnavailable => Some(5),
+            Self::Overloaded | Self::ShuttingDown => Some(1),
             Self::UpstreamUnreachable
             | Self::UpstreamUntrusted
             | Self::UpstreamBroken

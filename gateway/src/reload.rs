@@ -14,7 +14,7 @@ use portcullis_config::{Config, Diagnostic, Diagnostics};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use crate::downstream::listener::ConnectionSlots;
+use crate::downstream::connections::Connections;
 use crate::gateway::{Gateway, diagnostic_status};
 use crate::snapshot::{BuildError, Snapshot};
 
@@ -38,7 +38,7 @@ pub(crate) fn look_at(config: &Config) -> Fingerprint {
 /// Reloads for as long as the gateway runs: whatever does not look as it was `seen`.
 pub(crate) async fn run(
     gateway: Arc<Gateway>,
-    slots: Arc<ConnectionSlots>,
+    connections: Arc<Connections>,
     mut seen: Fingerprint,
     mut requests: mpsc::Receiver<Request>,
 ) {
@@ -65,7 +65,7 @@ pub(crate) async fn run(
             answer_to.push(request);
         }
         let before = watched.look().await;
-        let (found, looked) = reload(&gateway, &slots).await;
+        let (found, looked) = reload(&gateway, &connections).await;
         // Of a change meanwhile nobody knows whether it was read: then nothing counts as seen.
         seen = match watched.look().await == before {
             true => looked,
@@ -81,7 +81,7 @@ pub(crate) async fn run(
 
 /// Loads the configuration, and puts it in force if it is good. Says what to watch from now on, and how
 /// that looked right after it was read.
-async fn reload(gateway: &Arc<Gateway>, slots: &ConnectionSlots) -> (Watched, Fingerprint) {
+async fn reload(gateway: &Arc<Gateway>, connections: &Connections) -> (Watched, Fingerprint) {
     let previous = gateway.snapshot();
     let before = Arc::clone(&previous);
     let loading = tokio::task::spawn_blocking(move || {
@@ -109,7 +109,7 @@ async fn reload(gateway: &Arc<Gateway>, slots: &ConnectionSlots) -> (Watched, Fi
             next.warm_up(WARM_UP).await;
             let config = Arc::clone(next.config());
             let generation = next.generation();
-            slots.resize(config.limits.connections);
+            connections.resize(config.limits.connections);
             gateway.install(next);
             gateway.reloaded(true, Vec::new());
             if config.admin != previous.config().admin {

@@ -16,8 +16,10 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep};
 
 use crate::admin::Admin;
-use crate::downstream::listener::{ConnectionSlots, Listener};
+use crate::downstream::connections::{Connections, Cut};
+use crate::downstream::listener::Listener;
 use crate::gateway::{BoundListener, Gateway};
+use crate::overload;
 use crate::proxy::{MAX_ATTEMPTS, Proxy};
 use crate::reload;
 use crate::snapshot::{BuildError, Snapshot};
@@ -41,10 +43,11 @@ pub struct Server {
     workers: Option<Arc<Workers>>,
     admin: Option<Admin>,
     accepting: JoinSet<()>,
-    slots: Arc<ConnectionSlots>,
+    connections: Arc<Connections>,
     is_stopping: watch::Sender<bool>,
     reloads: mpsc::Sender<reload::Request>,
-    reloader: AbortHandle,
+    /// Reloads, and looks at memory.
+    background: [AbortHandle; 2],
 }
 
 impl std::fmt::Debug for Server {
@@ -121,7 +124,7 @@ impl Server {
             ),
             None => None,
         };
-        let slots = Arc::new(ConnectionSlots::new(config.limits.connections));
+        let connections = Arc::new(Connections::new(config.limits.connections));
         let seen = reload::look_at(&config);
         let snapshot = Snapshot::build(config, None, metrics)?;
         snapshot.announce();
@@ -152,7 +155,7 @@ impl Server {
                 gateway: Arc::clone(&gateway),
                 is_tls: bound.tls,
                 metrics: metrics.listener(&bound.name),
-                slots: Arc::clone(&slots),
+                connections: Arc::clone(&connections),
                 shutdown: shutdown.clone(),
             };
             accepting.spawn(listener.accept(socket, Arc::clone(&workers)));
@@ -160,9 +163,13 @@ impl Server {
         let (reloads, requests) = mpsc::channel(16);
         let reloader = tokio::spawn(reload::run(
             Arc::clone(&gateway),
-            Arc::clone(&slots),
+            Arc::clone(&connections),
             seen,
             requests,
+        ));
+        let overload = tokio::spawn(overload::watch(
+            Arc::clone(&gateway),
+            Arc::clone(&connections),
         ));
         gateway.serve();
         Ok(Self {
@@ -170,10 +177,10 @@ impl Server {
             workers: Some(workers),
             admin,
             accepting,
-            slots,
+            connections,
             is_stopping,
             reloads,
-            reloader: reloader.abort_handle(),
+            background: [reloader.abort_handle(), overload.abort_handle()],
         })
     }
 
@@ -192,14 +199,23 @@ impl Server {
     }
 
     /// Loads the configuration anew, whether or not a file has changed, and opens the log file anew.
-    /// Returns when that is done; what came of it is in the log, the metrics and `/status`.
-    pub async fn reload(&self) {
-        if let Some(log) = self.gateway.snapshot().access_log() {
-            log.reopen();
+    /// The future ends when that is done; what came of it is in the log, the metrics and `/status`.
+    pub fn reload(&self) -> impl Future<Output = ()> + Send + 'static {
+        let (gateway, reloads) = (Arc::clone(&self.gateway), self.reloads.clone());
+        async move {
+            if let Some(log) = gateway.snapshot().access_log() {
+                log.reopen();
+            }
+            let (request, done) = oneshot::channel();
+            if reloads.send(request).await.is_ok() {
+                let _ = done.await;
+            }
         }
-        let (request, done) = oneshot::channel();
-        if self.reloads.send(request).await.is_ok() {
-            let _ = done.await;
+    }
+
+    fn stop_background(&self) {
+        for task in &self.background {
+            task.abort();
         }
     }
 
@@ -208,7 +224,7 @@ impl Server {
     pub async fn shutdown(mut self) -> Drained {
         let settings = self.gateway.snapshot().config().shutdown.clone();
         self.gateway.drain();
-        self.reloader.abort();
+        self.stop_background();
         sleep(settings.grace).await;
         self.accepting.shutdown().await;
         self.is_stopping.send_replace(true);
@@ -223,7 +239,7 @@ impl Server {
         // Connections without a request are told to close, and need not agree. Until they have, a
         // request may still be on its way in.
         let closed = deadline.min(Instant::now() + CLOSE_TIMEOUT);
-        while self.slots.in_use() > 0 && Instant::now() < closed {
+        while self.connections.count() > 0 && Instant::now() < closed {
             sleep(DRAIN_LOOK).await;
         }
         while metrics.requests_in_flight() > 0 && Instant::now() < deadline {
@@ -233,6 +249,7 @@ impl Server {
             0 => Drained::Finished,
             _ => Drained::CutOff,
         };
+        self.connections.cut_off_all(Cut::Shutdown);
         // What is left is cut off now, so that its lines are in the log before that is flushed.
         let workers = self.workers.take();
         let _ = tokio::task::spawn_blocking(|| drop(workers)).await;
@@ -247,7 +264,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.reloader.abort();
+        self.stop_background();
     }
 }
 

@@ -11,6 +11,7 @@ pub enum Denial {
     RequestTimeout,
     TargetTooLong,
     HeadersTooLarge,
+    BodyTooLarge,
     AuthorityInvalid,
     AuthorityMisdirected,
     PathAmbiguous,
@@ -65,6 +66,7 @@ impl Denial {
             Self::RequestTimeout => "request_timeout",
             Self::TargetTooLong => "target_too_long",
             Self::HeadersTooLarge => "headers_too_large",
+            Self::BodyTooLarge => "body_too_large",
             Self::AuthorityInvalid => "authority_invalid",
             Self::AuthorityMisdirected => "authority_misdirected",
             Self::PathAmbiguous => "path_ambiguous",
@@ -99,6 +101,7 @@ impl Denial {
             Self::RequestTimeout => "the request did not arrive in time",
             Self::TargetTooLong => "the request target is too long",
             Self::HeadersTooLarge => "the request has too many or too large header fields",
+            Self::BodyTooLarge => "the request body is too large",
             Self::AuthorityInvalid => "the request does not name exactly one valid host",
             Self::AuthorityMisdirected => "this connection was not made for that host",
             Self::PathAmbiguous => "the path could be read in two ways",
@@ -146,6 +149,7 @@ impl Denial {
             Self::RouteNotFound => 404,
             Self::MethodNotAllowed { .. } => 405,
             Self::RequestTimeout => 408,
+            Self::BodyTooLarge => 413,
             Self::TargetTooLong => 414,
             Self::AuthorityMisdirected => 421,
             Self::HeadersTooLarge => 431,
@@ -175,6 +179,7 @@ impl Denial {
             | Self::RequestTimeout
             | Self::TargetTooLong
             | Self::HeadersTooLarge
+            | Self::BodyTooLarge
             | Self::AuthorityInvalid
             | Self::AuthorityMisdirected
             | Self::PathAmbiguous

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use portcullis_e2e::{
-    Authority, Behaviour, Caller, Connection, Gateway, GatewayYaml, Http2Connection, ORDERS_POLICY,
-    Response, Service, TlsOptions, World, eventually,
+    Authority, Behaviour, Caller, Connection, Gateway, GatewayYaml, Http2Connection, Issuer,
+    IssuerAnswer, ORDERS_POLICY, Response, Service, TlsOptions, World, eventually,
 };
 use tokio::net::{TcpStream, UnixDatagram};
 use tokio::time::Instant;
@@ -112,6 +112,7 @@ async fn what_does_not_finish_in_time_is_cut_off_and_the_exit_code_says_so() {
     assert_eq!(lines.len(), 1, "what is cut off has a line: {lines:?}");
     assert_eq!(lines[0]["url.path"], HEALTH);
     assert_eq!(lines[0]["network.protocol.version"], "1.1");
+    assert_eq!(lines[0]["portcullis.code"], "shutting_down", "{lines:?}");
     assert!(
         started.elapsed() >= Duration::from_secs(1),
         "{:?}",
@@ -122,6 +123,33 @@ async fn what_does_not_finish_in_time_is_cut_off_and_the_exit_code_says_so() {
         "{:?}",
         started.elapsed()
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reload_under_way_delays_no_stop() {
+    let world = World::start().await;
+    let slow = Issuer::start().await;
+    slow.answer_with(IssuerAnswer::Hang);
+    let yaml = std::fs::read_to_string(world.gateway.directory().join("portcullis.yaml")).unwrap();
+    let issuer = format!(
+        "issuers:\n  - {{ name: slow, issuer: \"{0}\", audiences: [a], keys: {{ url: \"{0}/jwks\" }} }}",
+        slow.issuer()
+    );
+    world
+        .gateway
+        .write("portcullis.yaml", &yaml.replace("issuers:", &issuer));
+    world.gateway.hang_up();
+    // The reload waits for the keys of the new issuer.
+    eventually("a reload under way", || async {
+        (slow.key_set_fetches() > 0).then_some(())
+    })
+    .await;
+    let started = Instant::now();
+    world.gateway.terminate();
+    let status = world.gateway.wait_for_exit(Duration::from_secs(10)).await;
+    assert_eq!(status.code(), Some(0));
+    let took = started.elapsed();
+    assert!(took < Duration::from_millis(1_500), "{took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

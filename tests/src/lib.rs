@@ -31,6 +31,7 @@ mod connection;
 mod eventually;
 mod gateway;
 mod http2_connection;
+pub mod http2_frames;
 mod issuer;
 mod load;
 mod metrics;

@@ -7,16 +7,26 @@ use super::{ByteSize, HumanDuration};
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
-    /// Open connections on all listeners together; more wait to be accepted. Default: 10000.
+    /// Open connections on all listeners together; more wait to be accepted (see `overload` for what
+    /// happens before). Default: 10000.
     pub connections: Option<u32>,
+    /// Open connections from one address; further ones are closed at once. `trusted_proxies` may have
+    /// any number. Default: 1000.
+    pub connections_per_address: Option<u32>,
     /// Time for a TLS handshake. Default: 10s.
     pub handshake_timeout: Option<HumanDuration>,
     /// Time for a whole request header, from its first byte or the end of the handshake. Default: 10s.
     pub header_timeout: Option<HumanDuration>,
     /// Time that a connection may be idle between requests. Default: 60s.
     pub idle_timeout: Option<HumanDuration>,
-    /// Longest silence within a request body. Default: 30s.
+    /// Longest silence within a request body, and longest time for a caller to take a part of a
+    /// response. Default: 30s.
     pub body_timeout: Option<HumanDuration>,
+    /// Largest request body. Default: 64MiB.
+    pub body_bytes: Option<ByteSize>,
+    /// Slowest average of a request body, once `body_timeout` has passed and until the service answers.
+    /// 0 for none. Default: 256.
+    pub body_bytes_per_second: Option<u32>,
     /// Longest request target (path and query). At most 32KiB. Default: 8KiB.
     pub target_bytes: Option<ByteSize>,
     /// Number of header fields. At most 250. Default: 100.

@@ -13,6 +13,7 @@ mod identity_headers;
 mod issuers;
 mod limits;
 mod listeners;
+mod overload;
 mod policy_file;
 mod secret_source;
 mod shutdown;
@@ -31,6 +32,7 @@ pub use limits::Limits;
 pub use listeners::{
     ClientCertificateMode, ClientCertificates, Listener, ListenerTls, ServerCertificate, TlsVersion,
 };
+pub use overload::Overload;
 pub use policy_file::{
     Match, PolicyDocument, RequiredScopes, Requirement, Route, ScopeDescriptions,
 };
@@ -70,6 +72,8 @@ pub struct GatewayDocument {
     pub access_log: Option<AccessLog>,
     /// Budgets for everything that a caller can send.
     pub limits: Option<Limits>,
+    /// When new work is refused with 503, so that what was taken on is finished.
+    pub overload: Option<Overload>,
     /// How many verified tokens are remembered.
     pub token_cache: Option<TokenCache>,
     /// What happens on `SIGTERM`.

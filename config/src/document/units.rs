@@ -14,7 +14,7 @@ pub struct HumanDuration(pub Duration);
 pub struct ByteSize(pub u64);
 
 pub(crate) const DURATION_PATTERN: &str = "^[0-9]+(ms|s|m|h)$";
-pub(crate) const SIZE_PATTERN: &str = "^[0-9]+(B|KiB|MiB)$";
+pub(crate) const SIZE_PATTERN: &str = "^[0-9]+(B|KiB|MiB|GiB)$";
 
 impl HumanDuration {
     fn parse(text: &str) -> Result<Self, String> {
@@ -53,14 +53,15 @@ impl ByteSize {
             "B" => 1,
             "KiB" => 1024,
             "MiB" => 1024 * 1024,
+            "GiB" => 1024 * 1024 * 1024,
             "" => {
                 return Err(format!(
-                    "`{text}` has no unit: write `{text}B` for bytes, or `KiB`, `MiB`"
+                    "`{text}` has no unit: write `{text}B` for bytes, or `KiB`, `MiB`, `GiB`"
                 ));
             }
             _ => {
                 return Err(format!(
-                    "`{unit}` is no unit of size: use `B`, `KiB` (1024 bytes) or `MiB`"
+                    "`{unit}` is no unit of size: use `B`, `KiB` (1024 bytes), `MiB` or `GiB`"
                 ));
             }
         };
@@ -96,6 +97,9 @@ impl fmt::Display for HumanDuration {
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
+            bytes if bytes > 0 && bytes % (1024 * 1024 * 1024) == 0 => {
+                write!(f, "{}GiB", bytes / (1024 * 1024 * 1024))
+            }
             bytes if bytes > 0 && bytes % (1024 * 1024) == 0 => {
                 write!(f, "{}MiB", bytes / (1024 * 1024))
             }

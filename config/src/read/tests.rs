@@ -75,6 +75,14 @@ limits:
   token_bytes: 512B
   http2_streams: 100
   requests_per_connection: 10000
+  connections_per_address: 1000
+  body_bytes: 64MiB
+  body_bytes_per_second: 256
+overload:
+  memory: 2GiB
+  refuse_at_memory_percent: 85
+  close_at_memory_percent: 95
+  refuse_at_connections_percent: 95
 token_cache: { entries: 20000 }
 shutdown: { grace: 0s, drain: 30s }
 "#;

@@ -1,12 +1,14 @@
 use std::time::Duration;
 
 use super::{HOUR, MILLISECOND, Resolver, SECOND};
-use crate::config::{Limits, Shutdown};
+use crate::config::{Limits, Overload, Shutdown};
 use crate::diagnostic::codes;
 use crate::document::{self, ByteSize};
 use crate::node::{NodePath, node_path};
 
 const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+const TIB: u64 = 1024 * 1024 * MIB;
 
 impl Resolver<'_> {
     pub(super) fn limits(&mut self, written: &document::Limits) -> Limits {
@@ -25,10 +27,23 @@ impl Resolver<'_> {
                 10_000,
                 1..=1_000_000,
             ) as usize,
+            connections_per_address: self.number(
+                &at("connections_per_address"),
+                written.connections_per_address,
+                1_000,
+                1..=1_000_000,
+            ) as usize,
             handshake_timeout,
             header_timeout,
             idle_timeout,
             body_timeout,
+            body_bytes: self.size(&at("body_bytes"), written.body_bytes, 64 * MIB, TIB) as u64,
+            body_bytes_per_second: self.number(
+                &at("body_bytes_per_second"),
+                written.body_bytes_per_second,
+                256,
+                0..=1_000_000,
+            ),
             target_bytes: self.size(&at("target_bytes"), written.target_bytes, 8 * KIB, 32 * KIB),
             headers: self.number(&at("headers"), written.headers, 100, 1..=250) as usize,
             header_bytes: self.size(
@@ -51,6 +66,33 @@ impl Resolver<'_> {
                 1..=u32::MAX,
             ),
         }
+    }
+
+    pub(super) fn overload(&mut self, written: &document::Overload) -> Overload {
+        let at = |key: &str| node_path!["overload", key];
+        let mut percent = |key, written, default| self.number(&at(key), written, default, 1..=100);
+        let overload = Overload {
+            memory: None,
+            refuse_at_memory_percent: percent(
+                "refuse_at_memory_percent",
+                written.refuse_at_memory_percent,
+                85,
+            ),
+            close_at_memory_percent: percent(
+                "close_at_memory_percent",
+                written.close_at_memory_percent,
+                95,
+            ),
+            refuse_at_connections_percent: percent(
+                "refuse_at_connections_percent",
+                written.refuse_at_connections_percent,
+                95,
+            ),
+        };
+        let memory = written
+            .memory
+            .map(|_| self.size(&at("memory"), written.memory, TIB, TIB) as u64);
+        Overload { memory, ..overload }
     }
 
     pub(super) fn shutdown(&mut self, written: &document::Shutdown) -> Shutdown {

@@ -7,7 +7,7 @@ use portcullis_policy::IdentityHeaders;
 use super::Resolver;
 use crate::check::Names;
 use crate::check::names::check_names;
-use crate::config::{AccessLog, Issuer, Limits, Listener, Shutdown, Upstream};
+use crate::config::{AccessLog, Issuer, Limits, Listener, Overload, Shutdown, Upstream};
 use crate::diagnostic::{Diagnostic, Diagnostics, codes};
 use crate::document::{self, GatewayDocument};
 use crate::file::Files;
@@ -31,6 +31,7 @@ pub(crate) struct Platform {
     pub(crate) trusted_proxies: Vec<IpNet>,
     pub(crate) access_log: Option<AccessLog>,
     pub(crate) limits: Limits,
+    pub(crate) overload: Overload,
     pub(crate) token_cache_entries: usize,
     pub(crate) shutdown: Shutdown,
     /// Names that routes may use.
@@ -114,6 +115,7 @@ impl Resolver<'_> {
             trusted_proxies: self.trusted_proxies(&document.trusted_proxies),
             access_log: self.access_log(&document.access_log.clone().unwrap_or_default()),
             limits: self.limits(&document.limits.clone().unwrap_or_default()),
+            overload: self.overload(&document.overload.clone().unwrap_or_default()),
             token_cache_entries: entries as usize,
             shutdown: self.shutdown(&document.shutdown.clone().unwrap_or_default()),
             upstream_names: Names::of_list(self.read, "upstreams"),

@@ -9,6 +9,7 @@ use clap::Args;
 use sd_notify::NotifyState;
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
 
 use super::{ConfigPath, ENVIRONMENT, FOUND_WANTING, GOOD, TIMED_OUT};
 use crate::server::{Drained, Server};
@@ -89,6 +90,7 @@ impl Run {
         tell_systemd(&[NotifyState::Ready]);
         let mut watchdog = sd_notify::watchdog_enabled()
             .map(|limit| tokio::time::interval((limit / 2).max(Duration::from_millis(100))));
+        let mut reloads = JoinSet::new();
         loop {
             let ping = async {
                 match &mut watchdog {
@@ -101,8 +103,13 @@ impl Run {
                     if let Ok(since_boot) = NotifyState::monotonic_usec_now() {
                         tell_systemd(&[NotifyState::Reloading, since_boot]);
                     }
-                    server.reload().await;
-                    tell_systemd(&[NotifyState::Ready]);
+                    reloads.spawn(server.reload());
+                }
+                // Not waited for in between: a stop, or the watchdog, may not be late for it.
+                Some(_) = reloads.join_next() => {
+                    if reloads.is_empty() {
+                        tell_systemd(&[NotifyState::Ready]);
+                    }
                 }
                 _ = ping => tell_systemd(&[NotifyState::Watchdog]),
                 _ = signals.terminate.recv() => break,

@@ -1,8 +1,9 @@
-//! A time limit for request bodies over HTTP/2, where Pingora has none: a caller that stops sending
-//! must not hold a stream, and a connection to a service, for ever.
+//! Time for request bodies. Over HTTP/2, where Pingora has no limit, silence ends a request: a caller
+//! that stops sending must not hold a stream, and a connection to a service, for ever. Each part of
+//! the body, and each part of the response, moves the deadline; [`proxy`](crate::proxy) says by how
+//! much. Whoever owes nothing has none.
 //!
-//! Each part of the body, and each part of the response, moves the deadline; [`proxy`](crate::proxy)
-//! says by how much. Whoever owes nothing has none.
+//! A body that comes in drops is no silence: [`Progress`] holds it to a slowest average, and to a size.
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
@@ -10,7 +11,48 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
+use portcullis_config::Limits;
+use portcullis_policy::Denial;
 use tokio::time::{Instant, sleep_until};
+
+/// What has come of a request body.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    since: Option<Instant>,
+    bytes: u64,
+}
+
+impl Progress {
+    /// Takes a part of the body into account.
+    ///
+    /// # Errors
+    /// The body has become too large, or comes too slowly.
+    pub(crate) fn add(
+        &mut self,
+        bytes: usize,
+        limits: &Limits,
+        is_hurried: bool,
+    ) -> Result<(), Denial> {
+        let now = Instant::now();
+        let since = *self.since.get_or_insert(now);
+        self.bytes = self.bytes.saturating_add(bytes as u64);
+        if self.bytes > limits.body_bytes {
+            return Err(Denial::BodyTooLarge);
+        }
+        // None, when it does not matter how long it takes.
+        let granted = self.bytes.checked_div(limits.body_bytes_per_second.into());
+        let is_late = granted.is_some_and(|seconds| {
+            let granted = limits
+                .body_timeout
+                .saturating_add(Duration::from_secs(seconds));
+            now.duration_since(since) > granted
+        });
+        if is_hurried && is_late {
+            return Err(Denial::RequestTimeout);
+        }
+        Ok(())
+    }
+}
 
 tokio::task_local! {
     static DEADLINE: Cell<Option<Instant>>;

@@ -25,6 +25,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::time::sleep;
 
 use super::body_clock;
+use super::connections::Load;
 use super::head::{self, Head};
 use super::response;
 use super::stream::ClientStream;
@@ -42,6 +43,10 @@ pub struct Connection {
     pub(crate) peer: SocketAddr,
     /// What the handshake settled; `None` for plain HTTP.
     pub(crate) tls: Option<ConnectionTls>,
+    /// There were too many when it was accepted: its requests are refused.
+    pub(crate) is_surplus: bool,
+    /// What it has in hand.
+    pub(crate) load: Arc<Load>,
 }
 
 /// What a TLS handshake settled.
@@ -179,7 +184,7 @@ async fn refuse_head(
 ) {
     let line = RequestLine::from_head(bytes);
     let mut exchange = Exchange::new(snapshot);
-    exchange.arrive_without_head(Arc::clone(connection));
+    exchange.arrive_without_head(connection);
     exchange.refuse(denial.into());
     let answer = response::http1(&exchange, line.has_body_in_response());
     let is_sent = tokio::time::timeout(WRITE_TIMEOUT, async {

@@ -161,6 +161,8 @@ mod tests {
             listener: Arc::from("public"),
             peer: format!("{peer}:1").parse().unwrap(),
             tls: None,
+            is_surplus: false,
+            load: Arc::default(),
         };
         Origin::of(&header, &connection, &["10.0.0.0/8".parse().unwrap()])
     }

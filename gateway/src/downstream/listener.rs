@@ -1,23 +1,23 @@
 //! The accept loop of a listener: from a socket to a connection that speaks HTTP.
 
 use std::io;
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use pingora_core::server::ShutdownWatch;
 use pingora_proxy::HttpProxy;
-use portcullis_config::Limits;
+use portcullis_config::{Config, Limits};
 use socket2::SockRef;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::rustls::server::Acceptor;
 
 use super::connection::{Connection, ConnectionTls, serve_http1, serve_http2};
+use super::connections::{Connections, OpenConnection, Slot};
 use super::stream::{ClientStream, Transport};
 use super::tls::ListenerTls;
 use crate::gateway::Gateway;
@@ -40,55 +40,9 @@ pub(crate) struct Listener {
     /// The socket was bound to speak TLS: whatever is configured since, it never does without.
     pub(crate) is_tls: bool,
     pub(crate) metrics: ListenerMetrics,
-    pub(crate) slots: Arc<ConnectionSlots>,
+    pub(crate) connections: Arc<Connections>,
     /// True once the gateway drains: connections finish what is in flight, and end.
     pub(crate) shutdown: ShutdownWatch,
-}
-
-/// One slot for each open connection, all listeners together.
-#[derive(Debug)]
-pub(crate) struct ConnectionSlots {
-    free: Arc<Semaphore>,
-    size: Mutex<usize>,
-}
-
-/// An open connection's slot.
-#[derive(Debug)]
-pub(crate) struct Slot(
-    #[expect(dead_code, reason = "held, and given back when dropped")] Option<OwnedSemaphorePermit>,
-);
-
-impl ConnectionSlots {
-    pub(crate) fn new(size: usize) -> Self {
-        Self {
-            free: Arc::new(Semaphore::new(size)),
-            size: Mutex::new(size),
-        }
-    }
-
-    async fn acquire(&self) -> Slot {
-        // Never closed, so this always gets one.
-        Slot(Arc::clone(&self.free).acquire_owned().await.ok())
-    }
-
-    /// How many connections are open.
-    pub(crate) fn in_use(&self) -> usize {
-        let size = *self.size.lock().unwrap_or_else(PoisonError::into_inner);
-        // Each accept loop holds one while it waits.
-        size.saturating_sub(self.free.available_permits())
-    }
-
-    /// Changes how many there are. Connections that are open stay; of a smaller number, what is in
-    /// use is given up with the next change.
-    pub(crate) fn resize(&self, wanted: usize) {
-        let mut size = self.size.lock().unwrap_or_else(PoisonError::into_inner);
-        if wanted > *size {
-            self.free.add_permits(wanted - *size);
-            *size = wanted;
-        } else {
-            *size -= self.free.forget_permits(*size - wanted);
-        }
-    }
 }
 
 impl Listener {
@@ -96,7 +50,7 @@ impl Listener {
     /// of them keeps the workers alive.
     pub(crate) async fn accept(self, socket: TcpListener, workers: Arc<Workers>) {
         loop {
-            let slot = self.slots.acquire().await;
+            let slot = self.connections.slot().await;
             match socket.accept().await {
                 Ok((tcp, peer)) => self.hand_over(tcp, peer, slot, &workers),
                 Err(error) => {
@@ -112,34 +66,72 @@ impl Listener {
 
     /// Puts a connection on the worker whose turn it is, for as long as it lasts.
     fn hand_over(&self, tcp: TcpStream, peer: SocketAddr, slot: Slot, workers: &Workers) {
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        let Some(open) = self.enter(peer.ip(), slot) else {
+            return;
+        };
         let (Ok(tcp), Some(worker)) = (tcp.into_std(), workers.next()) else {
             return;
         };
         let (listener, proxy) = (self.clone(), Arc::clone(&worker.proxy));
         worker.runtime.spawn(async move {
-            let _open = listener.metrics.connection_accepted();
+            let _counted = listener.metrics.connection_accepted();
             // The socket belongs to this runtime from here on.
             if let Ok(tcp) = TcpStream::from_std(tcp) {
-                listener.serve(tcp, peer, &proxy).await;
+                tokio::select! {
+                    () = listener.serve(tcp, peer, &open, &proxy) => {}
+                    () = open.load().cut() => {}
+                }
             }
-            drop(slot);
+            drop(open);
         });
     }
 
-    async fn serve(&self, tcp: TcpStream, peer: SocketAddr, proxy: &Arc<HttpProxy<Proxy>>) {
+    /// `None` for an address that has too many already.
+    fn enter(&self, address: IpAddr, slot: Slot) -> Option<OpenConnection> {
+        let snapshot = self.gateway.snapshot();
+        let config = snapshot.config();
+        let is_trusted = config
+            .trusted_proxies
+            .iter()
+            .any(|net| net.contains(&address));
+        let most = match is_trusted {
+            true => usize::MAX,
+            false => config.limits.connections_per_address,
+        };
+        let open = self.connections.enter(slot, address, most);
+        if open.is_none() {
+            self.metrics.connection_refused();
+        }
+        open
+    }
+
+    /// Whether so many connections are open that this one is told to come back later.
+    fn is_surplus(&self, config: &Config) -> bool {
+        let percent = self.connections.count().saturating_mul(100) / config.limits.connections;
+        percent >= config.overload.refuse_at_connections_percent as usize
+    }
+
+    async fn serve(
+        &self,
+        tcp: TcpStream,
+        peer: SocketAddr,
+        open: &OpenConnection,
+        proxy: &Arc<HttpProxy<Proxy>>,
+    ) {
         // What the connection needs of its generation is copied: one that stays open for days must
         // not keep the generation alive.
-        let (limits, tls) = {
+        let (limits, tls, is_surplus) = {
             let snapshot = self.gateway.snapshot();
             let tls = snapshot.listener_tls(&self.name).map(Arc::clone);
-            (snapshot.config().limits.clone(), tls)
+            let config = snapshot.config();
+            (config.limits.clone(), tls, self.is_surplus(config))
         };
         // Responses are gathered into segments here; the kernel must not wait for more.
         let _ = tcp.set_nodelay(true);
         // What a caller does not take is not kept for longer than this, whoever has it: HTTP/2's
         // codec, or the kernel after the connection was closed (RFC 5482).
         let _ = SockRef::from(&tcp).set_tcp_user_timeout(Some(limits.body_timeout));
-        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let established = match tls {
             Some(tls) => self.handshake(tcp, &tls, &limits).await,
             // The listener has lost its TLS, or has gone, with a reload.
@@ -151,6 +143,8 @@ impl Listener {
                 listener: Arc::clone(&self.name),
                 peer,
                 tls,
+                is_surplus,
+                load: Arc::clone(open.load()),
             });
             self.serve_http(transport, spoken, &connection, proxy, &limits)
                 .await;

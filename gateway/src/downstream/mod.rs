@@ -1,9 +1,10 @@
-//! Facing the caller: sockets and TLS ([`listener`], [`tls`], [`stream`]), one connection's requests
-//! ([`connection`], [`head`]), what a request says ([`request`], [`credential`], [`forwarding`],
-//! [`trace`]), and the answer when it is refused ([`response`]).
+//! Facing the caller: sockets and TLS ([`listener`], `connections`, [`tls`], [`stream`]), one
+//! connection's requests ([`connection`], [`head`], `body_clock`), what a request says ([`request`],
+//! [`credential`], [`forwarding`], [`trace`]), and the answer when it is refused ([`response`]).
 
 pub(crate) mod body_clock;
 pub mod connection;
+pub(crate) mod connections;
 pub mod credential;
 pub mod forwarding;
 pub mod head;

@@ -63,6 +63,20 @@ impl<'s> Arrived<'s> {
     }
 }
 
+/// Whether the body, as far as its length is announced, is small enough.
+///
+/// # Errors
+/// [`Denial::BodyTooLarge`].
+pub(crate) fn check_length(header: &RequestHeader, limits: &Limits) -> Result<(), Denial> {
+    let length = header.headers.get(http::header::CONTENT_LENGTH);
+    // A length beyond 64 bits has been refused; so has what is no number.
+    let length = length.and_then(|length| length.to_str().ok()?.trim().parse().ok());
+    match length.is_some_and(|length: u64| length > limits.body_bytes) {
+        true => Err(Denial::BodyTooLarge),
+        false => Ok(()),
+    }
+}
+
 /// What [`super::head`] sees to in HTTP/1. Pingora has refused what HTTP/2 itself refuses.
 fn check_http2(header: &RequestHeader, limits: &Limits) -> Result<(), Denial> {
     let is_known = |scheme: &str| matches!(scheme, "http" | "https");

@@ -75,6 +75,9 @@ struct Families {
     certificate_not_after: IntGaugeVec,
     connections: IntGaugeVec,
     connections_opened: IntCounterVec,
+    connections_refused: IntCounterVec,
+    connections_shed: IntCounter,
+    overloaded: IntGauge,
     tls_handshakes: IntCounterVec,
     access_log_lines_dropped: IntCounter,
     log_lines_dropped: IntCounter,
@@ -258,6 +261,19 @@ impl Metrics {
                 "Connections of callers that were accepted.",
                 &["listener"],
             )?,
+            connections_refused: counters(
+                "connections_refused_total",
+                "Connections that were closed at once because their address has too many.",
+                &["listener"],
+            )?,
+            connections_shed: counter(
+                "connections_shed_total",
+                "Connections that were closed in the middle of requests because memory was short.",
+            )?,
+            overloaded: gauge(
+                "overloaded",
+                "1 while memory is so short that new requests are refused.",
+            )?,
             tls_handshakes: counters(
                 "tls_handshakes_total",
                 "TLS handshakes with callers.",
@@ -412,6 +428,7 @@ impl Metrics {
         let listener = by("listener", &names.listeners);
         retain(&families.connections, &listener);
         retain(&families.connections_opened, &listener);
+        retain(&families.connections_refused, &listener);
         retain(&families.tls_handshakes, &listener);
     }
 
@@ -419,6 +436,16 @@ impl Metrics {
     #[must_use]
     pub fn requests_in_flight(&self) -> u64 {
         u64::try_from(self.0.requests_in_flight.get()).unwrap_or(0)
+    }
+
+    /// Whether requests are refused because memory is short.
+    pub fn overload_changed(&self, is_overloaded: bool) {
+        self.0.overloaded.set(i64::from(is_overloaded));
+    }
+
+    /// Records that connections were closed because memory is short.
+    pub fn connections_shed(&self, count: usize) {
+        self.0.connections_shed.inc_by(count as u64);
     }
 
     /// For the writer of the access log.

@@ -2,29 +2,31 @@
 
 use std::time::Duration;
 
+use portcullis_e2e::http2_frames::{END_STREAM, PREFACE, frame, headers, settings};
 use portcullis_e2e::{
     Authority, Connection, Gateway, GatewayYaml, Response, Service, TlsOptions, eventually,
 };
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-
 /// A TLS listener with short time limits, and a public route to a service.
-struct Edge {
-    authority: Authority,
-    service: Service,
-    gateway: Gateway,
+pub(super) struct Edge {
+    pub(super) authority: Authority,
+    pub(super) service: Service,
+    pub(super) gateway: Gateway,
 }
 
 impl Edge {
     async fn start(policy: &str) -> Self {
+        Self::start_with(policy, "").await
+    }
+
+    pub(super) async fn start_with(policy: &str, section: &str) -> Self {
         let authority = Authority::new("edge");
         let edge = authority.issue_for("api.acme.example");
         let service = Service::start().await;
         let yaml = GatewayYaml::new()
             .tls_listener()
             .section("limits: { header_timeout: 1s, idle_timeout: 2s, body_timeout: 1s }")
+            .section(section)
             .upstream_flow(&format!(
                 "name: orders, addresses: [\"{}\"], timeouts: {{ response: 3s }}",
                 service.address()
@@ -44,14 +46,14 @@ impl Edge {
     }
 
     /// A connection on which HTTP/2 was agreed, and nothing sent.
-    async fn connect(&self) -> Connection {
+    pub(super) async fn connect(&self) -> Connection {
         let options = TlsOptions::new(&self.authority, "api.acme.example").with_protocols(&["h2"]);
         Connection::open_tls(self.gateway.address("public"), &options)
             .await
             .unwrap()
     }
 
-    async fn until_nothing_is_in_flight(&self) {
+    pub(super) async fn until_nothing_is_in_flight(&self) {
         eventually("no request in flight", || async {
             let metrics = self.gateway.metrics().await;
             let in_flight = metrics.value("portcullis_requests_in_flight", &[]);
@@ -62,64 +64,7 @@ impl Edge {
     }
 }
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-    let mut frame = length[1..].to_vec();
-    frame.extend([kind, flags]);
-    frame.extend(stream.to_be_bytes());
-    frame.extend(payload);
-    frame
-}
-
-/// `SETTINGS` with one setting.
-fn settings(id: u16, value: u32) -> Vec<u8> {
-    let payload = [&id.to_be_bytes()[..], &value.to_be_bytes()[..]].concat();
-    frame(4, 0, 0, &payload)
-}
-
-/// `HEADERS`, every field written out (RFC 7541 §6.2.2).
-fn headers(stream: u32, flags: u8, fields: &[(&str, &str)]) -> Vec<u8> {
-    let mut block = Vec::new();
-    for (name, value) in fields {
-        block.push(0);
-        for text in [name, value] {
-            length(text.len(), &mut block);
-            block.extend(text.bytes());
-        }
-    }
-    // A frame holds 16 KiB; what is longer goes on in `CONTINUATION`.
-    let mut parts = block.chunks(16_384).peekable();
-    let mut frames = Vec::new();
-    let mut kind = 1;
-    while let Some(part) = parts.next() {
-        let end = if parts.peek().is_none() {
-            END_HEADERS
-        } else {
-            0
-        };
-        let flags = if kind == 1 { flags | end } else { end };
-        frames.extend(frame(kind, flags, stream, part));
-        kind = 9;
-    }
-    frames
-}
-
-/// With a prefix of 7 bits (RFC 7541 §5.1).
-fn length(mut length: usize, block: &mut Vec<u8>) {
-    if length < 127 {
-        block.push(u8::try_from(length).unwrap());
-        return;
-    }
-    block.push(127);
-    length -= 127;
-    while length >= 128 {
-        block.push(u8::try_from(length % 128 + 128).unwrap());
-        length /= 128;
-    }
-    block.push(u8::try_from(length).unwrap());
-}
-
-fn request<'a>(method: &'a str, path: &'a str) -> [(&'a str, &'a str); 4] {
+pub(super) fn request<'a>(method: &'a str, path: &'a str) -> [(&'a str, &'a str); 4] {
     [
         (":method", method),
         (":scheme", "https"),
@@ -313,5 +258,5 @@ async fn path_that_is_not_one_reaches_nobody() {
     }
 }
 
-const ORDERS_POLICY_WITHOUT_TOKENS: &str = "owner: a\nroutes:\n\
+pub(super) const ORDERS_POLICY_WITHOUT_TOKENS: &str = "owner: a\nroutes:\n\
     - { name: any, match: { path: \"/public/{*rest}\" }, upstream: orders, public: true }\n";

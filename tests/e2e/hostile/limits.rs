@@ -184,6 +184,95 @@ async fn silent_and_idle_connections_are_closed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn body_that_comes_in_drops_is_given_up_in_time() {
+    let limits = "limits: { body_timeout: 1s, body_bytes_per_second: 1000 }";
+    let world = World::start_with(|yaml| yaml.section(limits)).await;
+    let upload = request("POST", "/public/x", &["Content-Length: 100000"]);
+    let mut slow = Connection::open(world.gateway.address("public")).await;
+    slow.send(&upload).await;
+    let started = tokio::time::Instant::now();
+    // Never silent for long enough to be called silent.
+    while slow.try_send("drop").await.is_ok() && started.elapsed() < Duration::from_secs(10) {
+        if slow.is_closed_within(Duration::from_millis(200)).await {
+            break;
+        }
+    }
+    let took = started.elapsed();
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    let lines = world.gateway.wait_for_access_log(1).await;
+    assert_eq!(lines[0]["portcullis.code"], "request_timeout", "{lines:?}");
+    assert_eq!(lines[0]["http.response.status_code"], 408, "{lines:?}");
+
+    // Twice as fast as it has to be, for three times as long as silence may last.
+    let mut steady = Connection::open(world.gateway.address("public")).await;
+    let head = request("POST", "/public/x", &["Content-Length: 6000"]);
+    steady.send(&head).await;
+    for _ in 0..10 {
+        steady.send(vec![b'x'; 600]).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    assert_eq!(steady.read_response().await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn body_that_is_too_large_is_refused() {
+    let world = World::start_with(|yaml| yaml.section("limits: { body_bytes: 1KiB }")).await;
+    let address = world.gateway.address("public");
+    let mut connection = Connection::open(address).await;
+    let at_most = request("POST", "/public/x", &["Content-Length: 1024"]);
+    let response = connection.request(at_most + &"x".repeat(1024)).await;
+    assert_eq!(response.status, 200);
+    assert_eq!(world.service.last_request().body.len(), 1024);
+    world.service.forget();
+
+    let announced = request("POST", "/public/x", &["Content-Length: 1025"]);
+    let response = connection.request(announced).await;
+    assert_eq!(response.status, 413);
+    assert!(response.text().contains("body_too_large"));
+    world.service.assert_untouched();
+
+    let mut connection = Connection::open(address).await;
+    let chunked = request("POST", "/public/x", &["Transfer-Encoding: chunked"]);
+    let chunk = format!("200\r\n{}\r\n", "x".repeat(0x200));
+    connection.send(chunked + &chunk.repeat(3)).await;
+    let response = connection.read_response().await;
+    assert_eq!(response.status, 413);
+    // Whoever may not call at all is told that, and not how large a body could be.
+    let mut connection = Connection::open(address).await;
+    let anonymous = request("POST", "/orders", &["Content-Length: 2000"]);
+    assert_eq!(connection.request(anonymous).await.status, 401);
+    assert_alive(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn upload_that_stalls_is_not_blamed_on_the_service() {
+    let world = World::start_with(|yaml| {
+        yaml.section("limits: { body_timeout: 10s }")
+            .upstream_flow("name: hasty, addresses: [\"127.0.0.1:1\"], timeouts: { response: 1s }")
+    })
+    .await;
+    let yaml = std::fs::read_to_string(world.gateway.directory().join("portcullis.yaml")).unwrap();
+    let address = world.service.address().to_string();
+    let hasty = yaml.replace("127.0.0.1:1\"", &format!("{address}\""));
+    world.gateway.write("portcullis.yaml", &hasty);
+    world.gateway.write(
+        "policy/hasty.yaml",
+        "owner: hasty\nroutes:\n- { name: hasty, match: { path: /hasty }, upstream: hasty, public: true }\n",
+    );
+    world.gateway.reload().await;
+    let mut connection = Connection::open(world.gateway.address("public")).await;
+    let head = request("POST", "/hasty", &["Content-Length: 100"]);
+    let response = connection.request(head + "half").await;
+    assert_eq!(response.status, 408, "{}", response.text());
+    let failures = world.gateway.metrics().await.value(
+        "portcullis_upstream_failures_total",
+        &[("upstream", "hasty"), ("reason", "response_timeout")],
+    );
+    assert_eq!(failures, 0.0);
+    assert_alive(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn unknown_key_ids_by_the_hundred_cost_the_issuer_next_to_nothing() {
     let world = World::start().await;
     let before = world.issuer.key_set_fetches();

@@ -5,6 +5,7 @@ mod claims;
 mod framing;
 mod http2;
 mod limits;
+mod overload;
 mod paths;
 mod tokens;
 

@@ -5,10 +5,13 @@ use super::*;
 fn limits() -> Limits {
     Limits {
         connections: 1,
+        connections_per_address: 1,
         handshake_timeout: Duration::from_secs(1),
         header_timeout: Duration::from_secs(1),
         idle_timeout: Duration::from_secs(1),
         body_timeout: Duration::from_secs(1),
+        body_bytes: 64,
+        body_bytes_per_second: 0,
         target_bytes: 64,
         headers: 5,
         header_bytes: 256,

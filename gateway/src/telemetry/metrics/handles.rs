@@ -89,6 +89,7 @@ impl Metrics {
         ListenerMetrics {
             open: families.connections.with_label_values(&[name]),
             opened: families.connections_opened.with_label_values(&[name]),
+            refused: families.connections_refused.with_label_values(&[name]),
             completed: handshake(Handshake::Completed),
             failed: handshake(Handshake::Failed),
             timed_out: handshake(Handshake::TimedOut),
@@ -216,6 +217,7 @@ impl IssuerMetrics {
 pub struct ListenerMetrics {
     open: IntGauge,
     opened: IntCounter,
+    refused: IntCounter,
     completed: IntCounter,
     failed: IntCounter,
     timed_out: IntCounter,
@@ -228,6 +230,11 @@ impl ListenerMetrics {
         self.opened.inc();
         self.open.inc();
         OpenConnection(self.open.clone())
+    }
+
+    /// Records that a connection was closed at once.
+    pub fn connection_refused(&self) {
+        self.refused.inc();
     }
 
     /// Records how a TLS handshake ended.

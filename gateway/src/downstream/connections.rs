@@ -1,0 +1,271 @@
+//! All open connections of callers: how many there may be, whose they are, and which of them are given
+//! up when memory runs out.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+/// One for each connection that may be open, all listeners together, and one entry for each that is.
+#[derive(Debug)]
+pub(crate) struct Connections {
+    free: Arc<Semaphore>,
+    size: Mutex<usize>,
+    serial: AtomicU64,
+    open: Mutex<Open>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    loads: HashMap<u64, Arc<Load>>,
+    /// Of the addresses that have any.
+    by_address: HashMap<IpAddr, usize>,
+}
+
+/// The right to accept one connection.
+#[derive(Debug)]
+pub(crate) struct Slot(
+    #[expect(dead_code, reason = "held, and given back when dropped")] Option<OwnedSemaphorePermit>,
+);
+
+/// An open connection, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct OpenConnection {
+    connections: Arc<Connections>,
+    serial: u64,
+    address: IpAddr,
+    load: Arc<Load>,
+    _slot: Slot,
+}
+
+/// What one connection has in hand.
+#[derive(Debug, Default)]
+pub(crate) struct Load {
+    requests: AtomicU32,
+    cut: AtomicU8,
+    cutting: Notify,
+}
+
+/// Why a connection is cut off in the middle of its requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// Memory has run out.
+    Overload = 1,
+    /// The gateway stops, and the time for finishing has passed.
+    Shutdown = 2,
+}
+
+impl Connections {
+    pub(crate) fn new(size: usize) -> Self {
+        Self {
+            free: Arc::new(Semaphore::new(size)),
+            size: Mutex::new(size),
+            serial: AtomicU64::new(0),
+            open: Mutex::default(),
+        }
+    }
+
+    /// Waits until one more connection may be open.
+    pub(crate) async fn slot(&self) -> Slot {
+        // Never closed, so this always gets one.
+        Slot(Arc::clone(&self.free).acquire_owned().await.ok())
+    }
+
+    /// Enters a connection that was accepted; `None` when its address has `most` already.
+    pub(crate) fn enter(
+        self: &Arc<Self>,
+        slot: Slot,
+        address: IpAddr,
+        most: usize,
+    ) -> Option<OpenConnection> {
+        let mut open = self.open();
+        let count = open.by_address.entry(address).or_default();
+        if *count >= most {
+            return None;
+        }
+        *count += 1;
+        let serial = self.serial.fetch_add(1, Ordering::Relaxed);
+        let load = Arc::new(Load::default());
+        open.loads.insert(serial, Arc::clone(&load));
+        Some(OpenConnection {
+            connections: Arc::clone(self),
+            serial,
+            address,
+            load,
+            _slot: slot,
+        })
+    }
+
+    /// How many are open.
+    pub(crate) fn count(&self) -> usize {
+        self.open().loads.len()
+    }
+
+    /// Changes how many there may be. Those that are open stay; of a smaller number, what is in use is
+    /// given up with the next change.
+    pub(crate) fn resize(&self, wanted: usize) {
+        let mut size = self.size.lock().unwrap_or_else(PoisonError::into_inner);
+        if wanted > *size {
+            self.free.add_permits(wanted - *size);
+            *size = wanted;
+        } else {
+            *size -= self.free.forget_permits(*size - wanted);
+        }
+    }
+
+    /// Cuts off the connections with the most requests in flight, until a tenth of all requests is
+    /// gone. Says how many connections that were. Who has many streams open and takes nothing holds
+    /// the most memory, and is the first to go.
+    pub(crate) fn shed(&self) -> usize {
+        let mut loads: Vec<_> = self
+            .open()
+            .loads
+            .values()
+            .map(|load| (load.requests(), Arc::clone(load)))
+            .filter(|(requests, load)| *requests > 0 && load.why_cut().is_none())
+            .collect();
+        loads.sort_unstable_by_key(|(requests, _)| Reverse(*requests));
+        let all: u64 = loads.iter().map(|(requests, _)| u64::from(*requests)).sum();
+        let (mut given_up, mut count) = (0, 0);
+        for (requests, load) in loads {
+            if given_up * 10 >= all {
+                break;
+            }
+            given_up += u64::from(requests);
+            count += 1;
+            load.cut_off(Cut::Overload);
+        }
+        count
+    }
+
+    /// Cuts off every connection.
+    pub(crate) fn cut_off_all(&self, why: Cut) {
+        for load in self.open().loads.values() {
+            load.cut_off(why);
+        }
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl OpenConnection {
+    pub(crate) const fn load(&self) -> &Arc<Load> {
+        &self.load
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        let mut open = self.connections.open();
+        open.loads.remove(&self.serial);
+        if let Some(count) = open.by_address.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                open.by_address.remove(&self.address);
+            }
+        }
+    }
+}
+
+impl Load {
+    pub(crate) fn request_arrived(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn request_finished(&self) {
+        self.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn requests(&self) -> u32 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    fn cut_off(&self, why: Cut) {
+        self.cut.store(why as u8, Ordering::Release);
+        self.cutting.notify_one();
+    }
+
+    /// Resolves when the connection is cut off.
+    pub(crate) async fn cut(&self) {
+        self.cutting.notified().await;
+    }
+
+    /// Why the connection was cut off, if it was.
+    pub(crate) fn why_cut(&self) -> Option<Cut> {
+        match self.cut.load(Ordering::Acquire) {
+            1 => Some(Cut::Overload),
+            2 => Some(Cut::Shutdown),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    const THERE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+
+    async fn open(connections: &Arc<Connections>, address: IpAddr) -> Option<OpenConnection> {
+        let slot = connections.slot().await;
+        connections.enter(slot, address, 2)
+    }
+
+    #[tokio::test]
+    async fn address_has_no_more_connections_than_it_may() {
+        let connections = Arc::new(Connections::new(10));
+        let first = open(&connections, HERE).await.unwrap();
+        let _second = open(&connections, HERE).await.unwrap();
+        assert!(open(&connections, HERE).await.is_none());
+        assert!(open(&connections, THERE).await.is_some());
+        drop(first);
+        assert!(open(&connections, HERE).await.is_some());
+    }
+
+    #[tokio::test]
+    async fn nothing_of_a_closed_connection_is_kept() {
+        let connections = Arc::new(Connections::new(1));
+        for _ in 0..3 {
+            // Without its slot back, the second one would wait for ever.
+            let connection = open(&connections, HERE).await.unwrap();
+            assert_eq!(connections.count(), 1);
+            drop(connection);
+        }
+        assert_eq!(connections.count(), 0);
+        assert!(connections.open().by_address.is_empty());
+    }
+
+    #[tokio::test]
+    async fn whoever_has_most_in_flight_goes_first() {
+        let connections = Arc::new(Connections::new(10));
+        let mut open_ones = Vec::new();
+        for (requests, address) in [(1, HERE), (90, HERE), (0, THERE), (9, THERE)] {
+            let connection = open(&connections, address).await.unwrap();
+            for _ in 0..requests {
+                connection.load().request_arrived();
+            }
+            open_ones.push(connection);
+        }
+        let cut = |connection: &OpenConnection| connection.load().why_cut();
+        assert_eq!(connections.shed(), 1);
+        assert_eq!(
+            open_ones.iter().map(cut).collect::<Vec<_>>(),
+            [None, Some(Cut::Overload), None, None]
+        );
+        open_ones[1].load().cut().await;
+        // Its requests are on their way out, and count no longer.
+        assert_eq!(connections.shed(), 1);
+        assert_eq!(cut(&open_ones[3]), Some(Cut::Overload));
+        assert_eq!(connections.shed(), 1);
+        assert_eq!(cut(&open_ones[0]), Some(Cut::Overload));
+        assert_eq!(connections.shed(), 0, "one without requests holds nothing");
+    }
+}

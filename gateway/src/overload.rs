@@ -1,0 +1,196 @@
+//! Overload: what is refused, and what is given up, so that the process lives and goes on serving what
+//! it has taken on.
+//!
+//! Memory is looked at several times a second. Above the first threshold new requests are refused with
+//! 503; above the second, the connections with the most requests in flight are closed, a tenth of all
+//! requests at each look. Health and metrics have a thread of their own and answer throughout.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use portcullis_config::Overload as Thresholds;
+use procfs::process::Process;
+use procfs::{Current as _, Meminfo};
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::downstream::connections::Connections;
+use crate::gateway::Gateway;
+
+/// Between two looks. A gigabit fills 12 MB in this time.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How the gateway is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Pressure {
+    /// Well.
+    None = 0,
+    /// New requests are refused.
+    Refusing = 1,
+    /// Connections are closed, too.
+    Closing = 2,
+}
+
+/// The pressure as it was at the last look.
+#[derive(Debug, Default)]
+pub(crate) struct Gauge(AtomicU8);
+
+impl Gauge {
+    /// Whether a request may begin.
+    pub(crate) fn accepts_requests(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == Pressure::None as u8
+    }
+
+    /// Says whether it was another one before.
+    fn set(&self, pressure: Pressure) -> bool {
+        self.0.swap(pressure as u8, Ordering::Relaxed) != pressure as u8
+    }
+}
+
+/// Looks at memory for as long as the gateway runs.
+pub(crate) async fn watch(gateway: Arc<Gateway>, connections: Arc<Connections>) {
+    let available = available();
+    let mut looks = interval(LOOK_INTERVAL);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        looks.tick().await;
+        let thresholds = gateway.snapshot().config().overload.clone();
+        // Without either, there is nothing to go by.
+        let (Some(used), Some(all)) = (used(), thresholds.memory.or(available)) else {
+            continue;
+        };
+        let pressure = pressure(used, all, &thresholds);
+        if gateway.overload().set(pressure) {
+            gateway
+                .metrics()
+                .overload_changed(pressure != Pressure::None);
+            match pressure {
+                Pressure::None => tracing::info!(used, available = all, "memory is enough again"),
+                Pressure::Refusing => {
+                    tracing::warn!(
+                        used,
+                        available = all,
+                        "memory is short: requests are refused"
+                    );
+                }
+                Pressure::Closing => tracing::error!(
+                    used,
+                    available = all,
+                    "memory is short: connections with many requests are closed"
+                ),
+            }
+        }
+        if pressure == Pressure::Closing {
+            gateway.metrics().connections_shed(connections.shed());
+        }
+    }
+}
+
+fn pressure(used: u64, available: u64, thresholds: &Thresholds) -> Pressure {
+    let percent = u128::from(used) * 100 / u128::from(available.max(1));
+    if percent >= u128::from(thresholds.close_at_memory_percent) {
+        Pressure::Closing
+    } else if percent >= u128::from(thresholds.refuse_at_memory_percent) {
+        Pressure::Refusing
+    } else {
+        Pressure::None
+    }
+}
+
+/// Resident memory of this process.
+fn used() -> Option<u64> {
+    let pages = Process::myself().ok()?.statm().ok()?.resident;
+    pages.checked_mul(procfs::page_size())
+}
+
+/// The limit of the control group, or of one above it; or else what the machine has.
+fn available() -> Option<u64> {
+    let machine = Meminfo::current().ok().map(|memory| memory.mem_total);
+    let groups = Process::myself().and_then(|process| process.cgroups());
+    let limits = groups
+        .into_iter()
+        .flat_map(|groups| groups.0)
+        .filter_map(|group| {
+            let is_unified = group.controllers.iter().all(String::is_empty);
+            let is_memory = group.controllers.iter().any(|name| name == "memory");
+            if is_unified {
+                smallest_limit(Path::new("/sys/fs/cgroup"), &group.pathname, "memory.max")
+            } else if is_memory {
+                let root = Path::new("/sys/fs/cgroup/memory");
+                smallest_limit(root, &group.pathname, "memory.limit_in_bytes")
+            } else {
+                None
+            }
+        });
+    limits.chain(machine).min()
+}
+
+/// Of the group at `path` and all above it. Inside of a container the path may be that of the host:
+/// then the group at the root is the container's own.
+fn smallest_limit(root: &Path, path: &str, file: &str) -> Option<u64> {
+    let group: PathBuf = root.join(path.trim_start_matches('/'));
+    group
+        .ancestors()
+        .take_while(|ancestor| ancestor.starts_with(root))
+        .filter_map(|ancestor| fs::read_to_string(ancestor.join(file)).ok())
+        // `max` is no limit.
+        .filter_map(|limit| limit.trim().parse().ok())
+        .min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1024 * 1024;
+
+    #[test]
+    fn each_threshold_counts_from_its_percentage_on() {
+        let thresholds = Thresholds {
+            memory: None,
+            refuse_at_memory_percent: 85,
+            close_at_memory_percent: 95,
+            refuse_at_connections_percent: 95,
+        };
+        for (used, expected) in [
+            (0, Pressure::None),
+            (84, Pressure::None),
+            (85, Pressure::Refusing),
+            (94, Pressure::Refusing),
+            (95, Pressure::Closing),
+            (u64::MAX, Pressure::Closing),
+        ] {
+            assert_eq!(pressure(used, 100, &thresholds), expected, "{used}");
+        }
+        assert_eq!(pressure(1, 0, &thresholds), Pressure::Closing);
+    }
+
+    #[test]
+    fn this_process_uses_some_of_what_is_available() {
+        let (used, available) = (used().unwrap(), available().unwrap());
+        assert!(used > MIB && used < available, "{used} of {available}");
+    }
+
+    #[test]
+    fn smallest_limit_on_the_way_up_counts() {
+        let root = tempfile::tempdir().unwrap();
+        let group = root.path().join("a/b");
+        fs::create_dir_all(&group).unwrap();
+        let limit = || smallest_limit(root.path(), "/a/b", "memory.max");
+        assert_eq!(limit(), None);
+        fs::write(group.join("memory.max"), "max\n").unwrap();
+        assert_eq!(limit(), None);
+        fs::write(root.path().join("a/memory.max"), "1000\n").unwrap();
+        assert_eq!(limit(), Some(1000));
+        fs::write(group.join("memory.max"), "2000\n").unwrap();
+        assert_eq!(limit(), Some(1000));
+        fs::write(group.join("memory.max"), "10\n").unwrap();
+        assert_eq!(limit(), Some(10));
+        // A path of the host's, of which nothing is to be seen here.
+        fs::write(root.path().join("memory.max"), "77\n").unwrap();
+        let of_the_host = smallest_limit(root.path(), "/kubepods/pod1", "memory.max");
+        assert_eq!(of_the_host, Some(77));
+    }
+}

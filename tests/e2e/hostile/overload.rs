@@ -1,0 +1,172 @@
+//! Too much at once: new work is refused, and the gateway lives on.
+
+use std::time::{Duration, Instant};
+
+use portcullis_e2e::http2_frames::{END_STREAM, PREFACE, frame, headers, settings};
+use portcullis_e2e::{Caller, Connection, Response, World, eventually};
+
+use super::http2::{Edge, ORDERS_POLICY_WITHOUT_TOKENS, request};
+use crate::steps;
+
+const MIB: f64 = 1024.0 * 1024.0;
+
+/// Opens a wide window and 100 streams, and reads nothing.
+async fn take_nothing(edge: &Edge) -> Connection {
+    let mut connection = edge.connect().await;
+    let window = (1_u32 << 31) - 1;
+    let mut bytes = [PREFACE, &settings(4, window)].concat();
+    bytes.extend(frame(8, 0, 0, &(window - 65_535).to_be_bytes()));
+    for stream in 0..100 {
+        let fields = request("GET", "/public/x");
+        bytes.extend(headers(2 * stream + 1, END_STREAM, &fields));
+    }
+    // It may be closed in the middle of this.
+    let _ = connection.try_send(bytes).await;
+    connection
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_that_take_nothing_do_not_use_up_the_memory() {
+    // Eight connections would hold half a gigabyte.
+    const MEMORY: f64 = 250.0 * MIB;
+    let section = "overload: { memory: 250MiB }";
+    let edge = Edge::start_with(ORDERS_POLICY_WITHOUT_TOKENS, section).await;
+    edge.service
+        .always(Response::new(200).body(vec![b'x'; 1_000_000]));
+    let metric = async |name: &str| edge.gateway.metrics().await.value(name, &[]);
+    let mut hostile = Vec::new();
+    for _ in 0..8 {
+        hostile.push(take_nothing(&edge).await);
+    }
+    let mut most: f64 = 0.0;
+    let started = Instant::now();
+    // Until the last of them is given up for want of progress.
+    while started.elapsed() < Duration::from_secs(3) {
+        // Metrics answer throughout.
+        most = most.max(metric("process_resident_memory_bytes").await);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(most < MEMORY * 1.2, "{} MiB", most / MIB);
+    assert!(most > MEMORY * 0.8, "{} MiB is no attack", most / MIB);
+    assert!(metric("portcullis_connections_shed_total").await > 0.0);
+    edge.gateway.wait_for_log("memory is short").await;
+    let lines = edge.gateway.access_log();
+    let code = |line: &serde_json::Value| line["portcullis.code"].clone();
+    assert!(lines.iter().any(|line| code(line) == "overloaded"));
+    drop(hostile);
+    edge.until_nothing_is_in_flight().await;
+    eventually("enough memory", || async {
+        (metric("portcullis_overloaded").await == 0.0).then_some(())
+    })
+    .await;
+    assert!(metric("process_resident_memory_bytes").await < MEMORY * 0.85);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_memory_requests_are_refused_and_the_admin_listener_answers() {
+    let world = World::start_with(|yaml| {
+        yaml.section("overload: { memory: 1MiB, close_at_memory_percent: 100 }")
+    })
+    .await;
+    eventually("overload", || async {
+        let metrics = world.gateway.metrics().await;
+        (metrics.value("portcullis_overloaded", &[]) == 1.0).then_some(())
+    })
+    .await;
+    let token = world.token("orders:read");
+    let caller = Caller::new();
+    for target in ["/orders/7", "/orders/health", "/nowhere"] {
+        let answer = caller.get_with_token(&world.url(target), &token).await;
+        assert_eq!(answer.status, 503, "{target}");
+        assert_eq!(answer.json()["code"], "overloaded");
+        assert_eq!(answer.header("retry-after"), Some("1"));
+        assert_eq!(answer.header("connection"), Some("close"));
+    }
+    world.service.assert_untouched();
+    for path in ["/healthz", "/readyz", "/status"] {
+        let answer = caller.get(&world.gateway.admin_url(path)).await;
+        assert_eq!(answer.status, 200, "{path}");
+    }
+    // A reload takes the new numbers.
+    let yaml = std::fs::read_to_string(world.gateway.directory().join("portcullis.yaml")).unwrap();
+    world.gateway.write(
+        "portcullis.yaml",
+        &yaml.replace("memory: 1MiB", "memory: 1GiB"),
+    );
+    world.gateway.reload().await;
+    eventually("service", || async {
+        let answer = caller.get_with_token(&world.url("/orders/7"), &token).await;
+        (answer.status == 200).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_beyond_the_share_are_told_to_come_back() {
+    let world = World::start_with(|yaml| {
+        yaml.section("limits: { connections: 10 }\noverload: { refuse_at_connections_percent: 80 }")
+    })
+    .await;
+    let health = steps::request("GET", "/orders/health", &[]);
+    let address = world.gateway.address("public");
+    let mut served = Vec::new();
+    for _ in 0..7 {
+        let mut connection = Connection::open(address).await;
+        assert_eq!(connection.request(&health).await.status, 200);
+        served.push(connection);
+    }
+    let mut surplus = Connection::open(address).await;
+    let response = surplus.request(&health).await;
+    assert_eq!(response.status, 503);
+    assert_eq!(response.header("retry-after"), Some("1"));
+    assert!(surplus.is_closed_within(Duration::from_secs(5)).await);
+    // Whoever was there before goes on, and who comes after somebody left is welcome.
+    let mut first = served.remove(0);
+    assert_eq!(first.request(&health).await.status, 200);
+    drop(first);
+    eventually("a free place", || async {
+        let mut connection = Connection::open(address).await;
+        (connection.request(&health).await.status == 200).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn address_has_only_so_many_connections() {
+    let limits = "limits: { connections_per_address: 3 }";
+    let world = World::start_with(|yaml| yaml.section(limits)).await;
+    let health = steps::request("GET", "/orders/health", &[]);
+    let address = world.gateway.address("public");
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        let mut connection = Connection::open(address).await;
+        assert_eq!(connection.request(&health).await.status, 200);
+        open.push(connection);
+    }
+    let mut further = Connection::open(address).await;
+    assert!(further.is_closed_within(Duration::from_secs(5)).await);
+    let metrics = world.gateway.metrics().await;
+    let labels = [("listener", "public")];
+    assert_eq!(
+        metrics.value("portcullis_connections_refused_total", &labels),
+        1.0
+    );
+    open.pop();
+    eventually("a free place", || async {
+        let mut connection = Connection::open(address).await;
+        let _ = connection.try_send(&health).await;
+        let response = connection.read_response_or_close().await?;
+        (response.status == 200).then_some(())
+    })
+    .await;
+
+    // A proxy in front speaks for many.
+    let proxied = format!("{limits}\ntrusted_proxies: [127.0.0.1]");
+    let world = World::start_with(|yaml| yaml.section(&proxied)).await;
+    let mut open = Vec::new();
+    for _ in 0..6 {
+        let mut connection = Connection::open(world.gateway.address("public")).await;
+        assert_eq!(connection.request(&health).await.status, 200);
+        open.push(connection);
+    }
+}
