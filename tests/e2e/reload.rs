@@ -6,9 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis_e2e::{
-    Caller, Gateway, GatewayYaml, Issuer, Load, ORDERS_POLICY, Response, Service, World, eventually,
+    Authority, Caller, Connection, Gateway, GatewayYaml, Issuer, Load, ORDERS_POLICY, Response,
+    Service, TlsOptions, World, eventually,
 };
 use serde_json::Value;
+
+use crate::steps::request;
 
 /// A policy file of one public route.
 fn public(owner: &str, path: &str) -> String {
@@ -424,4 +427,55 @@ async fn thousand_reloads_under_traffic_lose_no_request_and_admit_nobody_wrongly
         .filter(|line| line["level"] == "ERROR")
         .count();
     assert_eq!(rejected, 0, "{:?}", Value::from(world.gateway.log()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn listener_that_demands_less_does_not_come_with_a_held_file() {
+    let authority = Authority::new("edge");
+    let edge = authority.issue_for("api.acme.example");
+    let callers = Authority::new("callers");
+    let service = Service::start().await;
+    let yaml = |mode: &str| {
+        GatewayYaml::new()
+            .listener(&format!(
+                "{{ name: public, address: \"127.0.0.1:0\", tls: {{ certificates: \
+                 [{{ certificate: edge.pem, private_key: edge.key }}], client_certificates: {mode} }} }}"
+            ))
+            .upstream("orders", service.address())
+            .render()
+    };
+    let policy = |access: &str| {
+        format!(
+            "owner: a\nscopes: {{ r: read }}\nroutes:\n- {{ name: internal, match: {{ path: /internal }}, upstream: orders, {access} }}\n"
+        )
+    };
+    let required = yaml("{ mode: required, trust: callers.pem }");
+    let gateway = Gateway::start(&[
+        ("portcullis.yaml", &required),
+        ("policy/a.yaml", &policy("public: true")),
+        ("edge.pem", &edge.certificate_pem),
+        ("edge.key", &edge.private_key_pem),
+        ("callers.pem", &callers.certificate_pem()),
+    ])
+    .await;
+    let anonymous = async || {
+        let options = TlsOptions::new(&authority, "api.acme.example");
+        let address = gateway.address("public");
+        let mut connection = Connection::open_tls(address, &options).await.ok()?;
+        let bytes = request("GET", "/internal", &[]);
+        connection.try_send(bytes).await.ok()?;
+        let response = connection.read_response_or_close().await?;
+        Some(response.status)
+    };
+    assert_eq!(anonymous().await, None);
+    // The certificate is replaced by a token, of whose scope a letter is wrong.
+    gateway.write("policy/a.yaml", &policy("require: { scopes: [rr] }"));
+    gateway.write("portcullis.yaml", &yaml("{ mode: \"off\" }"));
+    gateway.hang_up();
+    gateway.wait_for_log("configuration rejected").await;
+    assert_eq!(anonymous().await, None);
+    assert_eq!(gateway.generation().await, 1);
+    gateway.write("policy/a.yaml", &policy("require: { scopes: [r] }"));
+    gateway.reload().await;
+    assert_eq!(anonymous().await, Some(401));
 }

@@ -183,10 +183,14 @@ fn written_paths(text: &str) -> Option<Vec<PathPattern>> {
         return None;
     }
     let mut paths = Vec::new();
-    for line in text.lines() {
+    // Brackets that are open where a line begins.
+    let mut open: i64 = 0;
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
         if line.len() > MAX_LINE_BYTES {
             return None;
         }
+        let next = lines.peek().copied();
         for (start, _) in line.match_indices('/') {
             let (before, rest) = line.split_at(start);
             // Within a path, or in an address.
@@ -196,12 +200,59 @@ fn written_paths(text: &str) -> Option<Vec<PathPattern>> {
             }) {
                 continue;
             }
-            if !rest.starts_with("//") {
-                paths.extend(patterns_at(rest)?);
+            if rest.starts_with("//") {
+                continue;
             }
+            let is_in_brackets = open + brackets(before) > 0;
+            // Two single quotes stand for one.
+            if rest.contains("''") || goes_on(before, rest, is_in_brackets, next) {
+                return None;
+            }
+            paths.extend(patterns_at(rest)?);
         }
+        open += brackets(line);
     }
     Some(paths)
+}
+
+/// How many more brackets `text` opens than it closes.
+fn brackets(text: &str) -> i64 {
+    text.chars()
+        .map(|c| match c {
+            '{' | '[' => 1,
+            '}' | ']' => -1,
+            _ => 0,
+        })
+        .sum()
+}
+
+/// Whether the scalar that `rest` begins with, or that it belongs to, may go on in the `next` line: YAML
+/// puts a space in between.
+fn goes_on(before: &str, rest: &str, is_in_brackets: bool, next: Option<&str>) -> bool {
+    let mut bare = String::new();
+    let mut is_parameter = false;
+    for c in rest.chars() {
+        match c {
+            '{' => is_parameter = true,
+            '}' if is_parameter => is_parameter = false,
+            c if !is_parameter => bare.push(c),
+            _ => {}
+        }
+    }
+    if bare.contains(['"', '\'', '#']) {
+        return false;
+    }
+    let is_quoted = before.trim_end().ends_with(['"', '\'']);
+    // Of a scalar that has begun in an earlier line, or in a block.
+    let begins_line = before.trim_start_matches([' ', '-']).is_empty();
+    if is_quoted || begins_line {
+        return true;
+    }
+    if is_in_brackets {
+        return !bare.contains([',', '}', ']']);
+    }
+    let depth = |line: &str| line.len() - line.trim_start_matches([' ', '-']).len();
+    next.is_some_and(|next| !next.trim().is_empty() && depth(next) > depth(before))
 }
 
 /// The patterns that `text` could begin with: where a path ends depends on what is around it.

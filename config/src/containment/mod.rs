@@ -10,7 +10,8 @@
 //! else. Of a held file, call *touched* every route that differs between the content it keeps and
 //! the content that its owner wants. Of the whole configuration, call *moving* every route that
 //! differs between the generation that serves and the one that would: in what it matches, in who
-//! may call, in the upstream or the issuers that its names mean. The rule is that no moving route
+//! may call, in the upstream or the issuers that its names mean; and every route, where a listener
+//! demands less of its callers' certificates than it did. The rule is that no moving route
 //! overlaps a touched one, that is, no host and path matches both. Take any request, then:
 //!
 //! - No moving route matches its host and path. All routes that match are as they were, so the
@@ -356,10 +357,7 @@ impl Reload<'_> {
         if footprints.is_empty() {
             return Vec::new();
         }
-        let movement = Movement {
-            previous: self.previous,
-            platform: &self.base.platform,
-        };
+        let movement = Movement::new(self.previous, &self.base.platform);
         let mut collisions = Vec::new();
         for (index, candidate) in self.candidates.iter().enumerate() {
             for moving in movement.of_file(&candidate.path, index, policies) {

@@ -5,18 +5,34 @@ use std::sync::Arc;
 
 use portcullis_policy::{self as policy, Access};
 
-use crate::config::{Config, Issuer, KeySource, Route, Upstream};
+use crate::config::{
+    ClientCertificates, Config, Issuer, KeySource, Listener, ListenerTls, Route, ServerCertificate,
+    Upstream,
+};
 use crate::resolve::Platform;
 use crate::resolve::policies::Policies;
 
 /// The two generations.
 #[derive(Debug)]
 pub(super) struct Movement<'a> {
-    pub(super) previous: &'a Config,
-    pub(super) platform: &'a Platform,
+    previous: &'a Config,
+    platform: &'a Platform,
+    /// No listener asks less of its callers than it did.
+    client_certificates_stay: bool,
 }
 
-impl Movement<'_> {
+impl<'a> Movement<'a> {
+    pub(super) fn new(previous: &'a Config, platform: &'a Platform) -> Self {
+        Self {
+            previous,
+            platform,
+            client_certificates_stay: client_certificates_stay(
+                &previous.listeners,
+                &platform.listeners,
+            ),
+        }
+    }
+
     /// The moving routes of one file, in their old and in their new form.
     pub(super) fn of_file(
         &self,
@@ -55,7 +71,8 @@ impl Movement<'_> {
     /// Whether `new` takes the requests that `old` took, from nobody whom `old` refused, to where
     /// `old` took them.
     fn stays(&self, old: &Route, new: &Route) -> bool {
-        old.policy.host == new.policy.host
+        self.client_certificates_stay
+            && old.policy.host == new.policy.host
             && old.policy.path == new.policy.path
             && old.policy.methods == new.policy.methods
             && old.forward_authorization == new.forward_authorization
@@ -86,6 +103,51 @@ impl Movement<'_> {
             && after
                 .iter()
                 .all(|new| before.iter().any(|old| is_same_issuer(old, new)))
+    }
+}
+
+/// Whether every listener demands of its callers what it has demanded, or more. One that is new is
+/// bound at the next start only.
+fn client_certificates_stay(old: &[Listener], new: &[Listener]) -> bool {
+    new.iter().all(|new| {
+        let old = old.iter().find(|old| old.name == new.name);
+        let Some(old) = old.and_then(|old| old.tls.as_ref()) else {
+            return true;
+        };
+        let Some(new) = &new.tls else {
+            // It refuses all connections until the next start.
+            return true;
+        };
+        let names = |tls: &ListenerTls| -> Vec<Vec<String>> {
+            let certificates = tls.certificates.iter();
+            certificates
+                .map(|certificate| certificate.names.clone())
+                .collect()
+        };
+        if names(old) == names(new) {
+            let pairs = old.certificates.iter().zip(&new.certificates);
+            return pairs
+                .into_iter()
+                .all(|(old, new)| demands_no_less(old, new));
+        }
+        // Which rule is for which name has changed: each has to do for all.
+        new.certificates
+            .iter()
+            .all(|new| old.certificates.iter().all(|old| demands_no_less(old, new)))
+    })
+}
+
+/// A certificate that is asked for and need not be shown admits nobody.
+fn demands_no_less(old: &ServerCertificate, new: &ServerCertificate) -> bool {
+    match (&old.client_certificates, &new.client_certificates) {
+        (ClientCertificates::Off | ClientCertificates::Optional(_), _) => true,
+        (ClientCertificates::Required(old), ClientCertificates::Required(new)) => {
+            new.iter().all(|authority| old.contains(authority))
+        }
+        (
+            ClientCertificates::Required(_),
+            ClientCertificates::Off | ClientCertificates::Optional(_),
+        ) => false,
     }
 }
 

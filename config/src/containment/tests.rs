@@ -66,7 +66,8 @@ policy: {{ files: [\"*.yml\"] }}
     )
 }
 
-/// A policy file; each route is `(name, path, access)`.
+/// A policy file; each route is `(name, path, access)`. Teams let each other take requests here: what
+/// is tried is what holding files back does to them.
 fn policy(owner: &str, routes: &[(&str, &str, &str)]) -> String {
     let mut text = format!("owner: {owner}\nscopes: {{ \"{owner}:use\": text }}\nroutes:\n");
     for (name, path, access) in routes {
@@ -76,8 +77,8 @@ fn policy(owner: &str, routes: &[(&str, &str, &str)]) -> String {
             scope => format!("require: {{ scopes: [\"{scope}\"] }}"),
         };
         text.push_str(&format!(
-            "  - {{ name: {name}, match: {{ path: \"{path}\" }}, upstream: orders, {} }}\n",
-            access
+            "  - {{ name: {name}, match: {{ path: \"{path}\" }}, upstream: orders, {access}, \
+             yields_to: [a, b, c] }}\n"
         ));
     }
     text
@@ -432,6 +433,49 @@ fn a_service_may_move_where_a_held_file_does_not_want_a_change() {
 }
 
 #[test]
+fn a_path_in_any_spelling_of_yaml_holds_what_it_touches() {
+    let spellings = [
+        ("/it's/{*rest}", "{ path: '/it''s/{id}' }"),
+        ("/it s/{*rest}", "{ path: \"/it\n        s/{id}\" }"),
+        ("/it s/{*rest}", "{ path: /it\n        s/{id} }"),
+        ("/it s/{*rest}", "\n      path: /it\n        s/{id}"),
+        (
+            "/it s/{*rest}",
+            "\n      path: >-\n        /it\n        s/{id}",
+        ),
+        (
+            "/it s/{*rest}",
+            "\n      path: '\n        /it\n        s/{id}'",
+        ),
+        (
+            "/it s/{*rest}",
+            "\n      path:\n        /it\n        s/{id}",
+        ),
+        ("/it/{*rest}", "{ path: \"\\x2fit/{id}\" }"),
+    ];
+    for (other, matches) in spellings {
+        // Nothing of it can be used, and of the one all that is known is its text.
+        for fault in ["rutes: []\n", "routes: [\n", "owner: twice\n"] {
+            let before = [
+                ("a.yml", &*policy("a", &[("a1", "/a", "a:use")])),
+                ("b.yml", &*policy("b", &[("b1", other, "b:use")])),
+            ];
+            let gateway = Gateway::new(&before);
+            let config = gateway.load();
+            let next = format!(
+                "{}  - name: it\n    match: {matches}\n    upstream: orders\n    require: {{ scopes: [\"a:use\"] }}\n{fault}",
+                policy("a", &[("a1", "/a", "a:use")])
+            );
+            let public = policy("b", &[("b1", other, "public")]);
+            let config = gateway
+                .reload(&config, &[("a.yml", &next), ("b.yml", &public)])
+                .unwrap();
+            assert_eq!(held(&config), ["a.yml", "b.yml"], "{matches} {fault}");
+        }
+    }
+}
+
+#[test]
 fn an_issuer_can_be_removed_while_a_file_is_held() {
     let gateway = Gateway::new(&[("a.yml", &policy("a", &[("a1", "/a", "a:use")]))]);
     let config = gateway.load();
@@ -516,7 +560,7 @@ impl Version {
                 _ => "require: { scopes: [\"0:use\"] }",
             };
             text.push_str(&format!(
-                "  - {{ name: r{file}-{}-{}, match: {{ {host}path: \"{}\" }}, upstream: orders, {access} }}\n",
+                "  - {{ name: r{file}-{}-{}, match: {{ {host}path: \"{}\" }}, upstream: orders, {access}, yields_to: [owner0, owner1, owner2] }}\n",
                 route.path, route.host, PATHS[route.path]
             ));
         }
