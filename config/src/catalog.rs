@@ -55,6 +55,9 @@ pub struct CatalogRoute {
     pub path: String,
     /// Methods.
     pub methods: Vec<String>,
+    /// Owners of more specific routes that may take requests of this one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub yields_to: Vec<String>,
 }
 
 /// Checks one policy file against a catalog. What the catalog has of the file's own team is an
@@ -96,6 +99,7 @@ impl Catalog {
                 .iter()
                 .map(|method| method.as_str().to_owned())
                 .collect(),
+            yields_to: route.yields_to.clone(),
         });
         Self {
             upstreams: config
@@ -176,7 +180,9 @@ impl Catalog {
             scopes: scopes
                 .filter_map(|scope| Some((scope.scope.parse().ok()?, scope.owner.clone())))
                 .collect(),
-            routes: routes.filter_map(CatalogRoute::resolve).collect(),
+            routes: routes
+                .filter_map(|route| Some((route.resolve()?, route.yields_to.clone())))
+                .collect(),
         }
     }
 }

@@ -212,6 +212,8 @@ pub struct Route {
     pub upstream: usize,
     /// Whether the caller's `Authorization` goes to the service.
     pub forward_authorization: bool,
+    /// Owners of more specific routes that may take requests of this one.
+    pub yields_to: Vec<String>,
     /// Index into [`Config::policy_files`]: the file that defines it.
     pub file: usize,
 }

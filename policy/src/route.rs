@@ -70,6 +70,17 @@ impl Route {
             && self.methods.intersects(other.methods)
     }
 
+    /// Whether some request belongs to both routes, and this one wins.
+    #[must_use]
+    pub fn takes_from(&self, other: &Self) -> bool {
+        self.overlaps(other)
+            && match (&self.host, &other.host) {
+                (Some(_), None) => true,
+                (None, Some(_)) => false,
+                (Some(_), Some(_)) | (None, None) => self.path.is_before(&other.path),
+            }
+    }
+
     /// Whether `wider` would have been asked for some requests of an exact host, had this route not
     /// been more specific by its host alone.
     #[must_use]
@@ -123,6 +134,31 @@ impl PathPattern {
                 (Some(mine), Some(theirs)) if mine.meets(theirs) => {}
                 (Some(_), _) | (None, Some(_)) => return false,
             }
+        }
+    }
+
+    /// Whether a path that belongs to both patterns is this one's: where they first differ, it is
+    /// the more specific one.
+    fn is_before(&self, other: &Self) -> bool {
+        // A pattern that ends is asked before one that would take nothing more.
+        let rank = |segment: Option<&Segment>| match segment {
+            None | Some(Segment::Literal(_)) => 0,
+            Some(Segment::One) => 1,
+            Some(Segment::Rest) => 2,
+        };
+        let longest = self.segments.len().max(other.segments.len());
+        (0..longest)
+            .map(|at| (rank(self.segments.get(at)), rank(other.segments.get(at))))
+            .find(|(mine, theirs)| mine != theirs)
+            .is_some_and(|(mine, theirs)| mine < theirs)
+    }
+
+    /// The first segment, when it is a literal: two patterns with different ones share no path.
+    #[must_use]
+    pub fn first_literal(&self) -> Option<&str> {
+        match self.segments.first() {
+            Some(Segment::Literal(literal)) => Some(literal),
+            Some(Segment::One | Segment::Rest) | None => None,
         }
     }
 

@@ -3,6 +3,7 @@
 pub(crate) mod access;
 pub(crate) mod names;
 pub(crate) mod overlapping_route;
+pub(crate) mod route_of_another_team;
 pub(crate) mod scope_defined_twice;
 pub(crate) mod shadowed_route;
 pub(crate) mod unknown_name;

@@ -45,6 +45,8 @@ pub struct Route {
     /// Send the caller's `Authorization` header to the service. Default: false.
     #[serde(default)]
     pub forward_authorization: bool,
+    /// Other teams (`owner`) whose more specific routes may take requests of this one. Default: none.
+    pub yields_to: Option<Vec<String>>,
 }
 
 /// Which requests a route is for. The most specific route wins: an exact host over any host, then,

@@ -13,6 +13,7 @@ use crate::check::Names;
 use crate::check::access::check_access;
 use crate::check::names::check_name;
 use crate::check::overlapping_route::overlapping_route;
+use crate::check::route_of_another_team::route_of_another_team;
 use crate::check::scope_defined_twice::scope_defined_twice;
 use crate::check::shadowed_route::shadowed_route;
 use crate::check::unregistered_scope::unregistered_scope;
@@ -26,13 +27,14 @@ use crate::source::Source;
 use crate::suggest;
 
 /// What a misspelt key of a route may have been meant to be.
-const ROUTE_KEYS: [&str; 6] = [
+const ROUTE_KEYS: [&str; 7] = [
     "name",
     "match",
     "upstream",
     "require",
     "public",
     "forward_authorization",
+    "yields_to",
 ];
 
 /// A policy file that was read and parsed.
@@ -52,8 +54,8 @@ pub(crate) struct Surroundings {
     pub(crate) issuers: Names,
     /// Scopes of files that are not there, each with its owner.
     pub(crate) scopes: Vec<(Scope, String)>,
-    /// Routes of files that are not there; who may call them is not known.
-    pub(crate) routes: Vec<Route>,
+    /// Routes of files that are not there, and to whom they yield; who may call them is not known.
+    pub(crate) routes: Vec<(Route, Vec<String>)>,
 }
 
 /// Routes and scopes of all files.
@@ -116,6 +118,7 @@ pub(crate) fn policies(
     let registry = ScopeRegistry::new(scopes.iter().map(|definition| definition.scope.clone()));
     resolver.routes(&scopes, &registry);
     let route_table = resolver.route_table();
+    resolver.check_borders();
     resolver.warn_about_shadowed_routes();
     resolver.warn_about_unused_scopes();
     let routes = resolver
@@ -277,6 +280,7 @@ impl<'a> PolicyResolver<'a> {
             policy: Arc::new(policy),
             upstream: upstreams.position(&route.upstream).unwrap_or_default(),
             forward_authorization: route.forward_authorization,
+            yields_to: route.yields_to.clone().unwrap_or_default(),
             file,
         };
         self.found.push(Found {
@@ -300,6 +304,7 @@ impl<'a> PolicyResolver<'a> {
             .surroundings
             .routes
             .iter()
+            .map(|(route, _)| route)
             .find(|route| &*route.name == name);
         let (first_owner, place, file) = match (self.by_name.get(name), foreign) {
             (Some((first, at, owner)), _) => (
@@ -479,7 +484,7 @@ impl<'a> PolicyResolver<'a> {
 
     fn route_table(&mut self) -> Option<RouteTable> {
         for second in &self.found {
-            for first in &self.surroundings.routes {
+            for (first, _) in &self.surroundings.routes {
                 if first.conflicts_with(&second.route.policy) {
                     let path = second.path.join("match");
                     let error = overlapping_route(
@@ -523,6 +528,74 @@ impl<'a> PolicyResolver<'a> {
         None
     }
 
+    /// No route takes requests from one of another team that does not yield to it. Reported once for
+    /// each route and team.
+    fn check_borders(&mut self) {
+        struct Wider<'w> {
+            route: &'w Route,
+            yields_to: &'w [String],
+            found: Option<&'w Found<'w>>,
+        }
+        let foreign = self.surroundings.routes.iter();
+        let foreign = foreign.map(|(route, yields_to)| Wider {
+            route,
+            yields_to,
+            found: None,
+        });
+        let own = self.found.iter().map(|found| Wider {
+            route: &found.route.policy,
+            yields_to: &found.route.yields_to,
+            found: Some(found),
+        });
+        let all: Vec<Wider<'_>> = foreign.chain(own).collect();
+        // Patterns that begin with different literals share no path: with ten thousand routes, only
+        // few have to be compared.
+        let mut by_first: HashMap<Option<&str>, Vec<&Wider<'_>>> = HashMap::new();
+        for wider in &all {
+            let first = wider.route.path.first_literal();
+            by_first.entry(first).or_default().push(wider);
+        }
+        let mut errors = Vec::new();
+        for found in &self.found {
+            let route = &*found.route.policy;
+            let lists: Vec<_> = match route.path.first_literal() {
+                Some(first) => [by_first.get(&Some(first)), by_first.get(&None)]
+                    .into_iter()
+                    .flatten()
+                    .collect(),
+                None => by_first.values().collect(),
+            };
+            let mut told = HashSet::new();
+            for wider in lists.into_iter().flatten() {
+                let is_foreign = wider.route.owner != route.owner;
+                let yields = || wider.yields_to.iter().any(|team| **team == *route.owner);
+                if is_foreign
+                    && route.takes_from(wider.route)
+                    && !yields()
+                    && told.insert(&wider.route.owner)
+                {
+                    let place = wider
+                        .found
+                        .map(|found| found.source.place_name(&found.path.join("match")));
+                    errors.push(route_of_another_team(
+                        found.source,
+                        &found.path.join("match"),
+                        route,
+                        wider.route,
+                        wider.found.map(|found| found.source.path()),
+                        place,
+                    ));
+                }
+            }
+        }
+        // A map has no order of its own.
+        errors.sort_by(|one, other| {
+            let place = |error: &Diagnostic| (error.file.clone(), error.line, error.column);
+            (place(one), &one.message).cmp(&(place(other), &other.message))
+        });
+        self.diagnostics.extend(errors);
+    }
+
     fn warn_about_shadowed_routes(&mut self) {
         let (of_a_host, of_any): (Vec<_>, Vec<_>) = self
             .found
@@ -531,6 +604,8 @@ impl<'a> PolicyResolver<'a> {
         for shadowing in of_a_host {
             for wider in of_any
                 .iter()
+                // Of another team it is an error already, or meant.
+                .filter(|found| found.route.policy.owner == shadowing.route.policy.owner)
                 .filter(|found| shadowing.route.policy.shadows_by_host(&found.route.policy))
             {
                 let place = wider.source.place_name(&wider.path.join("match"));
