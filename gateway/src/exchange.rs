@@ -215,6 +215,12 @@ impl Exchange {
         }
     }
 
+    /// Whether the request's body has turned out not to be one.
+    pub(crate) fn has_malformed_body(&self) -> bool {
+        let connection = self.connection.as_ref();
+        connection.is_some_and(|connection| connection.body_check.has_failed())
+    }
+
     /// Why the gateway has cut the connection off, if it has.
     pub(crate) fn fault_of_cut(&self) -> Option<Fault> {
         match self.connection.as_ref()?.load.why_cut()? {
@@ -384,7 +390,8 @@ impl<'a> RequestLine<'a> {
         self.method != "HEAD"
     }
 
-    /// Of a head that was refused: what its first line seems to say.
+    /// Of a head that was refused: what its first line says, if it begins as a request does. What does
+    /// not may be anything, such as the rest of a body with a password in it.
     pub(crate) fn from_head(bytes: &'a [u8]) -> Self {
         let end = bytes
             .iter()
@@ -396,10 +403,14 @@ impl<'a> RequestLine<'a> {
             .split(|byte| *byte == b' ');
         let method = words
             .next()
-            .and_then(|method| std::str::from_utf8(method).ok());
+            .and_then(|method| std::str::from_utf8(method).ok())
+            .filter(|method| method.parse::<portcullis_policy::Method>().is_ok());
+        let target = words
+            .next()
+            .filter(|target| method.is_some() && target.starts_with(b"/"));
         Self {
             method: method.unwrap_or_default(),
-            target: words.next().unwrap_or_default(),
+            target: target.unwrap_or_default(),
             host: b"",
             version: "1.1",
             user_agent: None,

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::HeaderValue;
+use http::header::TRANSFER_ENCODING;
+use http::{HeaderValue, Version};
 use pingora_core::modules::http::HttpModules;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, ErrorSource, ErrorType, Result};
@@ -220,11 +221,16 @@ impl ProxyHttp for Proxy {
     /// Runs before the response goes to the caller.
     async fn response_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         upstream_response: &mut ResponseHeader,
         exchange: &mut Box<Exchange>,
     ) -> Result<()> {
         crate::upstream::response::strip(upstream_response);
+        if session.req_header().version == Version::HTTP_10 {
+            // It knows no chunks (RFC 9112 §6.1): the end of the connection is the end of the body.
+            upstream_response.remove_header(&TRANSFER_ENCODING);
+            session.set_keepalive(None);
+        }
         upstream_response.insert_header(REQUEST_ID.clone(), exchange.request_id_value().clone())
     }
 
@@ -271,8 +277,14 @@ impl ProxyHttp for Proxy {
             error_code,
             can_reuse_downstream: false,
         };
-        let cut = exchange.fault_of_cut().map(Refusal::from);
-        let Some(refusal) = cut.or_else(|| refusal_of(error)) else {
+        let refusal = if let Some(fault) = exchange.fault_of_cut() {
+            Some(fault.into())
+        } else if exchange.has_malformed_body() {
+            Some(Denial::RequestMalformed.into())
+        } else {
+            refusal_of(error)
+        };
+        let Some(refusal) = refusal else {
             return nothing(0);
         };
         let status = refusal.status();

@@ -25,8 +25,9 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::time::sleep;
 
 use super::body_clock;
+use super::chunks::BodyCheck;
 use super::connections::Load;
-use super::head::{self, Head};
+use super::head::{self, Body, Head};
 use super::response;
 use super::stream::ClientStream;
 use super::tls::ListenerTls;
@@ -47,6 +48,8 @@ pub struct Connection {
     pub(crate) is_surplus: bool,
     /// What it has in hand.
     pub(crate) load: Arc<Load>,
+    /// Of the chunked body that is being read.
+    pub(crate) body_check: BodyCheck,
 }
 
 /// What a TLS handshake settled.
@@ -140,14 +143,22 @@ pub(crate) async fn serve_http1(
             head = head::read(&mut stream, alarm.as_mut(), (patience, head_timeout), &limits) => head,
             () = stopped.as_mut() => Head::Ended,
         };
-        let bytes = match head {
-            Head::Complete(bytes) => bytes,
+        let (bytes, body) = match head {
+            Head::Complete(bytes, body) => (bytes, body),
             Head::Ended => return,
             Head::Refused(denial, bytes) => {
                 refuse_head(&mut stream, denial, &bytes, connection, gateway.snapshot()).await;
                 return;
             }
         };
+        if let Body::Chunked(start) = body
+            && let chunks = bytes.get(start..).unwrap_or_default()
+            && connection.body_check.begin(chunks).is_err()
+        {
+            let denial = Denial::RequestMalformed;
+            refuse_head(&mut stream, denial, &bytes, connection, gateway.snapshot()).await;
+            return;
+        }
         let mut session = ServerSession::new_http1(stream);
         match settings.take() {
             None => {

@@ -150,6 +150,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::downstream::chunks::BodyCheck;
 
     fn origin(peer: &str, fields: &[(&'static str, &str)]) -> Origin {
         let mut header = RequestHeader::build("GET", b"/", None).unwrap();
@@ -163,6 +164,7 @@ mod tests {
             tls: None,
             is_surplus: false,
             load: Arc::default(),
+            body_check: BodyCheck::default(),
         };
         Origin::of(&header, &connection, &["10.0.0.0/8".parse().unwrap()])
     }

@@ -17,11 +17,20 @@ use tokio::time::{Instant, Sleep};
 #[derive(Debug)]
 pub(crate) enum Head {
     /// A whole head that may be parsed, and whatever of the body came with it.
-    Complete(BytesMut),
+    Complete(BytesMut, Body),
     /// The caller has left, or said nothing in time. There is nobody to answer.
     Ended,
     /// Not HTTP as it has to be. The bytes are for the log: only what precedes the refusal.
     Refused(Denial, BytesMut),
+}
+
+/// How a request says where its body ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Body {
+    /// By its length, or it has none.
+    OfLength,
+    /// In chunks, which begin here in the bytes.
+    Chunked(usize),
 }
 
 /// Space for a head, and for the part of a body that comes with it. Most heads are smaller.
@@ -54,12 +63,23 @@ pub(crate) async fn read(
             return Head::Ended;
         }
         match lines.find_end(&bytes, limits) {
-            Ok(Some(end)) => {
+            Ok(Some(mut end)) => {
                 let head = bytes.get(..end).unwrap_or_default();
-                return match check(head, limits).and_then(|()| absolute_target(head)) {
-                    Ok(None) => Head::Complete(bytes),
-                    Ok(Some(target)) => Head::Complete(reduced(&bytes, &target)),
-                    Err(denial) => Head::Refused(denial, bytes),
+                let checked = check(head, limits)
+                    .and_then(|is_chunked| Ok((is_chunked, absolute_target(head)?)));
+                let (is_chunked, bytes) = match checked {
+                    Ok((is_chunked, None)) => (is_chunked, bytes),
+                    Ok((is_chunked, Some(target))) => {
+                        let after_head = bytes.len() - end;
+                        let bytes = reduced(&bytes, &target);
+                        end = bytes.len() - after_head;
+                        (is_chunked, bytes)
+                    }
+                    Err(denial) => return Head::Refused(denial, bytes),
+                };
+                return match is_chunked {
+                    true => Head::Complete(bytes, Body::Chunked(end)),
+                    false => Head::Complete(bytes, Body::OfLength),
                 };
             }
             Ok(None) if is_first => {
@@ -125,11 +145,11 @@ fn too_long_a_request_line(bytes: &[u8]) -> Denial {
     }
 }
 
-/// Whether a whole head says one thing to every parser.
+/// Whether a whole head says one thing to every parser; if so, whether its body comes in chunks.
 ///
 /// # Errors
 /// What is wrong first.
-pub(crate) fn check(head: &[u8], limits: &Limits) -> Result<(), Denial> {
+pub(crate) fn check(head: &[u8], limits: &Limits) -> Result<bool, Denial> {
     let mut lines = head
         .split(|byte| *byte == b'\n')
         .map(|line| line.strip_suffix(b"\r"));
@@ -152,7 +172,8 @@ pub(crate) fn check(head: &[u8], limits: &Limits) -> Result<(), Denial> {
         let (name, value) = field(line)?;
         framing.see(name, value)?;
     }
-    framing.check(version)
+    framing.check(version)?;
+    Ok(framing.encodings > 0)
 }
 
 /// The part of a checked head that is a target in absolute form, and the origin form of it.
@@ -384,7 +405,7 @@ fn class(byte: u8) -> u8 {
     CLASSES[usize::from(byte)]
 }
 
-fn is_token(byte: u8) -> bool {
+pub(super) fn is_token(byte: u8) -> bool {
     class(byte) & TOKEN != 0
 }
 

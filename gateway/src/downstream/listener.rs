@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::rustls::server::Acceptor;
 
+use super::chunks::BodyCheck;
 use super::connection::{Connection, ConnectionTls, serve_http1, serve_http2};
 use super::connections::{Connections, OpenConnection, Slot};
 use super::stream::{ClientStream, Transport};
@@ -95,11 +96,8 @@ impl Listener {
             .trusted_proxies
             .iter()
             .any(|net| net.contains(&address));
-        let most = match is_trusted {
-            true => usize::MAX,
-            false => config.limits.connections_per_address,
-        };
-        let open = self.connections.enter(slot, address, most);
+        let most = config.limits.connections_per_address;
+        let open = self.connections.enter(slot, address, is_trusted, most);
         if open.is_none() {
             self.metrics.connection_refused();
         }
@@ -145,6 +143,7 @@ impl Listener {
                 tls,
                 is_surplus,
                 load: Arc::clone(open.load()),
+                body_check: BodyCheck::default(),
             });
             self.serve_http(transport, spoken, &connection, proxy, &limits)
                 .await;

@@ -3,6 +3,7 @@
 //! [`credential`], [`forwarding`], [`trace`]), and the answer when it is refused ([`response`]).
 
 pub(crate) mod body_clock;
+pub(crate) mod chunks;
 pub mod connection;
 pub(crate) mod connections;
 pub mod credential;

@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -22,6 +22,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
+use super::chunks::Malformed;
 use super::connection::Connection;
 
 /// Head and body of a small response leave as one segment.
@@ -38,6 +39,7 @@ pub(crate) struct ClientStream {
     /// Bytes that were read to find out which protocol is spoken.
     replay: Bytes,
     is_http2: bool,
+    connection: Arc<Connection>,
     socket: Arc<SocketDigest>,
     /// Pingora hands this to every request of the connection; it carries [`Connection`].
     facts: Arc<ProxyDigest>,
@@ -73,7 +75,11 @@ impl ClientStream {
             replay,
             is_http2,
             socket: Arc::new(socket),
-            facts: Arc::new(ProxyDigest::new(no_proxy, Some(Box::new(connection)))),
+            facts: Arc::new(ProxyDigest::new(
+                no_proxy,
+                Some(Box::new(Arc::clone(&connection))),
+            )),
+            connection,
         }
     }
 
@@ -116,7 +122,13 @@ impl AsyncRead for ClientStream {
             buffer.put_slice(&self.replay.split_to(length));
             return Poll::Ready(Ok(()));
         }
-        Pin::new(&mut self.io).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.io).poll_read(context, buffer))?;
+        let read = buffer.filled().get(before..).unwrap_or_default();
+        Poll::Ready(match self.connection.body_check.read(read) {
+            Ok(()) => Ok(()),
+            Err(Malformed) => Err(io::ErrorKind::InvalidData.into()),
+        })
     }
 }
 

@@ -27,7 +27,7 @@ fn judge(bytes: &[u8]) -> Result<Option<usize>, Denial> {
         let mut lines = Lines::default();
         for length in steps {
             if let Some(end) = lines.find_end(&bytes[..length], &limits())? {
-                return check(&bytes[..end], &limits()).map(|()| Some(end));
+                return check(&bytes[..end], &limits()).map(|_| Some(end));
             }
         }
         Ok(None)
@@ -230,7 +230,7 @@ async fn a_target_in_absolute_form_is_reduced_where_its_authority_is_that_of_hos
         let patience = Duration::from_secs(1);
         let outcome = read(&mut head.as_bytes(), alarm, (patience, None), &limits()).await;
         match (outcome, reduced) {
-            (Head::Complete(bytes), Some(reduced)) => {
+            (Head::Complete(bytes, _), Some(reduced)) => {
                 let expected = format!("GET {reduced} HTTP/1.1\r\nHost: {host}\r\n\r\nbody");
                 assert_eq!(bytes, expected.as_bytes(), "{target}");
             }
