@@ -32,7 +32,7 @@ struct Listed {
 }
 
 /// Written by proxies about callers, and believed by services that expect to be behind one.
-const IDENTITY_OF_OTHERS: [&str; 36] = [
+const IDENTITY_OF_OTHERS: [&str; 57] = [
     "remote-user",
     "remote-groups",
     "remote-email",
@@ -57,6 +57,27 @@ const IDENTITY_OF_OTHERS: [&str; 36] = [
     "x-authenticated-userid",
     "x-authenticated-scope",
     "x-token-subject",
+    "x-id-token",
+    "x-access-token",
+    "x-userid",
+    "x-endpoint-api-userinfo",
+    "x-apigateway-api-userinfo",
+    "iv-user",
+    "iv-groups",
+    "iv-creds",
+    "sm-user",
+    "sm-userdn",
+    "x-ssl-cert",
+    "ssl-cert",
+    "x-arr-clientcert",
+    "x-azure-clientip",
+    "x-azure-socketip",
+    "cf-pseudo-ipv4",
+    "forwarded-for",
+    "x-forwarded",
+    "proxy-client-ip",
+    "wl-proxy-client-ip",
+    "http-client-ip",
     "x-jwt-assertion",
     "x-jwt-payload",
     "x-anonymous-consumer",
@@ -72,7 +93,7 @@ const IDENTITY_OF_OTHERS: [&str; 36] = [
 ];
 
 /// Would change the method, the target or the origin that a service sees.
-const OVERRIDES: [&str; 9] = [
+const OVERRIDES: [&str; 14] = [
     "x-http-method",
     "x-http-method-override",
     "x-method-override",
@@ -82,6 +103,12 @@ const OVERRIDES: [&str; 9] = [
     "x-original-method",
     "x-rewrite-url",
     "x-host",
+    "x-scheme",
+    "x-original-path",
+    "x-middleware-subrequest",
+    // To CGI and its heirs, the address of a proxy that they should use.
+    "proxy",
+    "front-end-https",
 ];
 
 /// About one connection only (RFC 9110 §7.6.1), or for the gateway only.
@@ -113,7 +140,7 @@ const EXACT_ONLY: [&str; 9] = [
 const WRITTEN_BY_THE_GATEWAY: [&str; 3] = ["forwarded", "x-request-id", "tracestate"];
 
 /// Families of names that speak about callers: of proxies, of clouds, of certificates.
-const FAMILIES: [&[u8]; 20] = [
+const FAMILIES: [&[u8]; 31] = [
     b"x-forwarded-",
     b"x-auth-",
     b"x-ssl-client-",
@@ -134,6 +161,17 @@ const FAMILIES: [&[u8]; 20] = [
     b"cf-access-",
     b"cf-connecting-",
     b"tailscale-user-",
+    b"x-remote-",
+    b"impersonate-",
+    b"oidc-",
+    b"x-oidc-",
+    b"x-authenticated-",
+    b"x-authentik-",
+    b"x-vouch-",
+    b"x-jwt-",
+    b"x-amzn-mtls-",
+    b"cf-client-cert-",
+    b"cf-tls-",
 ];
 
 /// Names up to this length are folded without allocating.
@@ -186,9 +224,8 @@ impl ServiceHeaders {
             }
         };
         if let Some(listed) = self.fates.get(folded) {
-            let is_variant = name
-                .bytes()
-                .any(|byte| !byte.is_ascii_alphanumeric() && byte != b'-');
+            // Registered names are their own folded form.
+            let is_variant = !name.as_bytes().eq_ignore_ascii_case(folded);
             return if is_variant {
                 listed.as_variant
             } else {
@@ -227,7 +264,7 @@ mod tests {
         ] {
             assert_eq!(fate(name), HeaderFate::RemoveForgery, "{name}");
         }
-        for name in ["x-user-ids", "user-id", "x-userid", "accept"] {
+        for name in ["x-user-ids", "user-id", "x-useride", "accept"] {
             assert_eq!(fate(name), HeaderFate::Forward, "{name}");
         }
     }
@@ -300,6 +337,12 @@ mod tests {
             "Cf-Access-Authenticated-User-Email",
             "X-Consumer-Username",
             "x--real__ip",
+            "Proxy",
+            "X-Remote-Extra-Scopes",
+            "Impersonate-User",
+            "OIDC_CLAIM_sub",
+            "SM_USER",
+            "X-Amzn-Mtls-Clientcert",
         ] {
             assert_eq!(fate(name), HeaderFate::Remove, "{name}");
         }
@@ -314,6 +357,10 @@ mod tests {
             "Transfer_Encoding",
             "transfer.encoding",
             "Content_Type",
+            "authorization-",
+            "-Authorization",
+            "transfer--encoding",
+            "content-length-",
         ] {
             assert_eq!(fate(name), HeaderFate::Remove, "{name}");
         }

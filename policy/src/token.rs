@@ -130,6 +130,10 @@ impl PresentedToken {
         if !claims.contains_key("sub") {
             return Err(Denial::TokenClaimInvalid { claim: "sub" });
         }
+        // RFC 7800 §3: it is good in the hands of whoever holds a key, and nobody has shown one.
+        if claims.contains_key("cnf") {
+            return Err(Denial::TokenClaimInvalid { claim: "cnf" });
+        }
         let scopes = scopes(&claims, issuer.scope_claim)?;
         Ok(VerifiedToken {
             issuer: id,

@@ -168,6 +168,16 @@ impl Connection {
         }
     }
 
+    /// This many bytes; `None` when the other side closes before.
+    pub async fn read_exactly(&mut self, count: usize) -> Option<Vec<u8>> {
+        while self.unread.len() < count {
+            if !self.fill().await {
+                return None;
+            }
+        }
+        Some(self.unread.drain(..count).collect())
+    }
+
     /// Everything until the other side closes.
     pub async fn read_to_end(&mut self) -> Vec<u8> {
         while self.fill().await {}

@@ -29,8 +29,11 @@ pub fn headers(stream: u32, flags: u8, fields: &[(&str, &str)]) -> Vec<u8> {
         .iter()
         .map(|(name, value)| (name.as_bytes(), value.as_bytes()))
         .collect();
-    let block = field_block(&fields);
-    // A frame holds 16 KiB; what is longer goes on in `CONTINUATION`.
+    header_frames(stream, flags, &field_block(&fields))
+}
+
+/// A field block in as many frames as it needs: a frame holds 16 KiB.
+pub fn header_frames(stream: u32, flags: u8, block: &[u8]) -> Vec<u8> {
     let mut parts = block.chunks(16_384).peekable();
     let mut frames = Vec::new();
     let mut kind = 1;

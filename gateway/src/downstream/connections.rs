@@ -3,7 +3,7 @@
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -44,6 +44,7 @@ pub(crate) struct OpenConnection {
 /// What one connection has in hand.
 #[derive(Debug, Default)]
 pub(crate) struct Load {
+    is_proxy: bool,
     requests: AtomicU32,
     cut: AtomicU8,
     cutting: Notify,
@@ -74,21 +75,27 @@ impl Connections {
         Slot(Arc::clone(&self.free).acquire_owned().await.ok())
     }
 
-    /// Enters a connection that was accepted; `None` when its address has `most` already.
+    /// Enters a connection that was accepted; `None` when its address has `most` already. A trusted
+    /// proxy may have any number.
     pub(crate) fn enter(
         self: &Arc<Self>,
         slot: Slot,
         address: IpAddr,
+        is_proxy: bool,
         most: usize,
     ) -> Option<OpenConnection> {
+        let address = network(address);
         let mut open = self.open();
         let count = open.by_address.entry(address).or_default();
-        if *count >= most {
+        if *count >= most && !is_proxy {
             return None;
         }
         *count += 1;
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
-        let load = Arc::new(Load::default());
+        let load = Arc::new(Load {
+            is_proxy,
+            ..Load::default()
+        });
         open.loads.insert(serial, Arc::clone(&load));
         Some(OpenConnection {
             connections: Arc::clone(self),
@@ -118,7 +125,7 @@ impl Connections {
 
     /// Cuts off the connections with the most requests in flight, until a tenth of all requests is
     /// gone. Says how many connections that were. Who has many streams open and takes nothing holds
-    /// the most memory, and is the first to go.
+    /// the most memory, and is the first to go; a trusted proxy, which speaks for many, is the last.
     pub(crate) fn shed(&self) -> usize {
         let mut loads: Vec<_> = self
             .open()
@@ -127,7 +134,7 @@ impl Connections {
             .map(|load| (load.requests(), Arc::clone(load)))
             .filter(|(requests, load)| *requests > 0 && load.why_cut().is_none())
             .collect();
-        loads.sort_unstable_by_key(|(requests, _)| Reverse(*requests));
+        loads.sort_unstable_by_key(|(requests, load)| (load.is_proxy, Reverse(*requests)));
         let all: u64 = loads.iter().map(|(requests, _)| u64::from(*requests)).sum();
         let (mut given_up, mut count) = (0, 0);
         for (requests, load) in loads {
@@ -150,6 +157,14 @@ impl Connections {
 
     fn open(&self) -> MutexGuard<'_, Open> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whoever has one address of IPv6 has all of its /64.
+fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
     }
 }
 
@@ -213,21 +228,36 @@ mod tests {
 
     const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
     const THERE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+    const PROXY: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2));
 
     async fn open(connections: &Arc<Connections>, address: IpAddr) -> Option<OpenConnection> {
         let slot = connections.slot().await;
-        connections.enter(slot, address, 2)
+        connections.enter(slot, address, address == PROXY, 2)
     }
 
     #[tokio::test]
     async fn address_has_no_more_connections_than_it_may() {
         let connections = Arc::new(Connections::new(10));
+        let mut proxied = Vec::new();
+        for _ in 0..4 {
+            proxied.push(open(&connections, PROXY).await.unwrap());
+        }
         let first = open(&connections, HERE).await.unwrap();
         let _second = open(&connections, HERE).await.unwrap();
         assert!(open(&connections, HERE).await.is_none());
         assert!(open(&connections, THERE).await.is_some());
         drop(first);
         assert!(open(&connections, HERE).await.is_some());
+    }
+
+    #[tokio::test]
+    async fn addresses_of_one_ipv6_network_are_one() {
+        let connections = Arc::new(Connections::new(10));
+        let enter = async |address: &str| open(&connections, address.parse().unwrap()).await;
+        let _first = enter("2001:db8::1").await.unwrap();
+        let _second = enter("2001:db8::2:3").await.unwrap();
+        assert!(enter("2001:db8::4").await.is_none());
+        assert!(enter("2001:db8:0:1::4").await.is_some());
     }
 
     #[tokio::test]
@@ -247,7 +277,7 @@ mod tests {
     async fn whoever_has_most_in_flight_goes_first() {
         let connections = Arc::new(Connections::new(10));
         let mut open_ones = Vec::new();
-        for (requests, address) in [(1, HERE), (90, HERE), (0, THERE), (9, THERE)] {
+        for (requests, address) in [(1, HERE), (90, HERE), (0, THERE), (9, THERE), (200, PROXY)] {
             let connection = open(&connections, address).await.unwrap();
             for _ in 0..requests {
                 connection.load().request_arrived();
@@ -258,14 +288,18 @@ mod tests {
         assert_eq!(connections.shed(), 1);
         assert_eq!(
             open_ones.iter().map(cut).collect::<Vec<_>>(),
-            [None, Some(Cut::Overload), None, None]
+            [None, Some(Cut::Overload), None, None, None]
         );
         open_ones[1].load().cut().await;
         // Its requests are on their way out, and count no longer.
-        assert_eq!(connections.shed(), 1);
+        assert_eq!(connections.shed(), 3, "a tenth of 210");
         assert_eq!(cut(&open_ones[3]), Some(Cut::Overload));
-        assert_eq!(connections.shed(), 1);
         assert_eq!(cut(&open_ones[0]), Some(Cut::Overload));
+        assert_eq!(
+            cut(&open_ones[4]),
+            Some(Cut::Overload),
+            "the last, being a proxy"
+        );
         assert_eq!(connections.shed(), 0, "one without requests holds nothing");
     }
 }

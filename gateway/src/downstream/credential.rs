@@ -42,7 +42,9 @@ pub(crate) fn find<'s>(
     if query.is_some_and(has_access_token) {
         return Err(Denial::CredentialRepeated);
     }
-    let token = rest.trim_ascii_start();
+    // RFC 6750 §2.1: `1*SP`, and nothing else that somebody may take for a space.
+    let spaces = rest.iter().take_while(|byte| **byte == b' ').count();
+    let token = rest.get(spaces..).unwrap_or_default();
     let token = std::str::from_utf8(token).map_err(|_| Denial::CredentialMalformed)?;
     if !is_b64token(token) {
         return Err(Denial::CredentialMalformed);

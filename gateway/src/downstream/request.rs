@@ -80,7 +80,13 @@ pub(crate) fn check_length(header: &RequestHeader, limits: &Limits) -> Result<()
 /// What [`super::head`] sees to in HTTP/1. Pingora has refused what HTTP/2 itself refuses.
 fn check_http2(header: &RequestHeader, limits: &Limits) -> Result<(), Denial> {
     let is_known = |scheme: &str| matches!(scheme, "http" | "https");
-    if !header.uri.scheme_str().is_some_and(is_known) {
+    // A URI without an authority has no scheme, either: then the field `Host` says the host
+    // (RFC 9113 §8.3.1), and which scheme was said cannot be known.
+    let is_refused = match header.uri.scheme_str() {
+        Some(scheme) => !is_known(scheme),
+        None => header.uri.authority().is_some(),
+    };
+    if is_refused {
         return Err(Denial::RequestMalformed);
     }
     if header.headers.len() > limits.headers {

@@ -28,6 +28,8 @@ const DEMAND_INTERVAL: Duration = Duration::from_secs(10);
 const UNKNOWN_FOR: Duration = Duration::from_secs(30);
 /// How many of them, at most.
 const MAX_UNKNOWN: usize = 1024;
+/// Longer ones are not remembered.
+const MAX_KEY_ID: usize = 256;
 /// How long a request waits for a fetch.
 const DEMAND_PATIENCE: Duration = Duration::from_secs(2);
 /// Between attempts after a failure: from, and up to this or the refresh interval.
@@ -281,6 +283,10 @@ enum Demanded {
 
 impl Demand {
     fn remember(&mut self, key_id: &str, now: Instant) {
+        // No issuer names its keys so; what is not remembered costs a fetch every ten seconds.
+        if key_id.len() > MAX_KEY_ID {
+            return;
+        }
         if self.unknown.len() >= MAX_UNKNOWN {
             self.unknown.retain(|_, until| *until > now);
         }

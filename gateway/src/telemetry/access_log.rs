@@ -248,10 +248,15 @@ fn registered_method(method: &str) -> &str {
 /// The part of a request target that may be logged: a query holds secrets often enough, and an
 /// absolute target (RFC 9112 §3.2.2) may hold a password in front of the host.
 fn path_of(target: &[u8]) -> &[u8] {
-    let end = target
-        .iter()
-        .position(|byte| matches!(byte, b'?' | b'#'))
-        .unwrap_or(target.len());
+    // Also where somebody has escaped what begins a query.
+    let begins_query = |at: &usize| {
+        let rest = target.get(*at..).unwrap_or_default();
+        matches!(
+            rest,
+            [b'?' | b'#', ..] | [b'%', b'3', b'f' | b'F', ..] | [b'%', b'2', b'3', ..]
+        )
+    };
+    let end = (0..target.len()).find(begins_query).unwrap_or(target.len());
     let path = target.get(..end).unwrap_or_default();
     let Some(scheme) = path.windows(3).position(|window| window == b"://") else {
         return path;

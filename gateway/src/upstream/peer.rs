@@ -16,6 +16,11 @@ use crate::telemetry::metrics::UpstreamMetrics;
 /// Streams that share one HTTP/2 connection to a service.
 const MAX_HTTP2_STREAMS: usize = 100;
 
+/// Bytes that a service may send ahead on one stream of HTTP/2, ...
+const HTTP2_STREAM_WINDOW: u32 = 128 * 1024;
+/// ... and on all of a connection: a caller that takes nothing has no part of any other's.
+const HTTP2_CONNECTION_WINDOW: u32 = 100 * HTTP2_STREAM_WINDOW;
+
 /// A service.
 pub(crate) struct Upstream {
     pub(crate) name: Box<str>,
@@ -90,6 +95,8 @@ fn template(upstream: &config::Upstream) -> HttpPeer {
     options.write_timeout = Some(upstream.response_timeout);
     options.idle_timeout = Some(upstream.idle_timeout);
     options.max_h2_streams = MAX_HTTP2_STREAMS;
+    options.h2_stream_window_size = Some(HTTP2_STREAM_WINDOW);
+    options.h2_connection_window_size = Some(HTTP2_CONNECTION_WINDOW);
     options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
     if upstream.http2 {
         options.set_http_version(2, 2);
