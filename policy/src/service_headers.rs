@@ -93,7 +93,7 @@ const IDENTITY_OF_OTHERS: [&str; 57] = [
 ];
 
 /// Would change the method, the target or the origin that a service sees.
-const OVERRIDES: [&str; 14] = [
+const OVERRIDES: [&str; 24] = [
     "x-http-method",
     "x-http-method-override",
     "x-method-override",
@@ -106,6 +106,16 @@ const OVERRIDES: [&str; 14] = [
     "x-scheme",
     "x-original-path",
     "x-middleware-subrequest",
+    "x-real-host",
+    "x-http-host-override",
+    "forwarded-host",
+    "x-script-name",
+    "script-name",
+    "path-info",
+    "x-path-info",
+    "x-rewrite-uri",
+    "x-override-url",
+    "x-http-path-override",
     // To CGI and its heirs, the address of a proxy that they should use.
     "proxy",
     "front-end-https",
@@ -140,7 +150,7 @@ const EXACT_ONLY: [&str; 9] = [
 const WRITTEN_BY_THE_GATEWAY: [&str; 3] = ["forwarded", "x-request-id", "tracestate"];
 
 /// Families of names that speak about callers: of proxies, of clouds, of certificates.
-const FAMILIES: [&[u8]; 31] = [
+const FAMILIES: [&[u8]; 32] = [
     b"x-forwarded-",
     b"x-auth-",
     b"x-ssl-client-",
@@ -161,6 +171,7 @@ const FAMILIES: [&[u8]; 31] = [
     b"cf-access-",
     b"cf-connecting-",
     b"tailscale-user-",
+    b"x-appengine-",
     b"x-remote-",
     b"impersonate-",
     b"oidc-",

@@ -169,6 +169,39 @@ async fn no_secret_is_written_at_any_log_level() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn first_line_that_is_no_request_is_not_logged() {
+    let world = World::start().await;
+    let lines = [
+        "Authorization:Bearer SECRET",
+        "Cookie: sid=SECRET; x=y",
+        "user=bob&password= SECRET HTTP/1.1",
+        "GET u:SECRET@api.acme.example/x HTTP/1.1",
+        "GET http://u:SECRET@api.acme.example/x HTTP/1.1",
+        "GET /public/%3faccess_token=SECRET HTTP/1.1",
+        "GET /public/%23access_token=SECRET HTTP/1.1",
+        "SECRET / HTTP/1.1",
+    ];
+    for line in lines {
+        let mut connection = Connection::open(world.gateway.address("public")).await;
+        let bytes = format!("{line}\r\nHost: api.acme.example\r\n\r\n");
+        let response = connection.request(bytes).await;
+        assert!(
+            matches!(response.status, 400 | 404),
+            "{line}: {}",
+            response.status
+        );
+    }
+    let logged = world.gateway.wait_for_access_log(lines.len()).await;
+    assert!(
+        logged
+            .iter()
+            .all(|line| line["portcullis.code"].is_string())
+    );
+    let text = world.gateway.access_log_text() + &world.gateway.log_text();
+    assert!(!text.contains("SECRET"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_a_caller_sends_breaks_out_of_its_line() {
     let world = World::start().await;
     let mut sent = 0;

@@ -13,6 +13,7 @@
 
 mod access_log;
 mod admin;
+mod attacks;
 mod bearer;
 mod certificates;
 mod cli;

@@ -498,6 +498,53 @@ async fn grpc_passes_with_its_trailers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn caller_that_takes_nothing_stalls_no_other_caller_of_an_http2_service() {
+    let service = Service::builder().http2().start().await;
+    let gateway = gateway(&format!(
+        "name: orders, addresses: [\"{}\"], protocol: http2",
+        service.address()
+    ))
+    .await;
+    let large = Response::new(200).body(vec![b'x'; 16 << 20]);
+    let mut greedy = Vec::new();
+    for _ in 0..12 {
+        service.next(large.clone());
+        let mut connection = Connection::open_narrow(gateway.address("public")).await;
+        connection.send(request("GET", "/public/x", &[])).await;
+        greedy.push(connection);
+    }
+    service.wait_for_requests(12).await;
+    // Whatever windows there are have been filled by then.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    service.always(Response::new(200).body(vec![b'y'; 100_000]));
+    for _ in 0..10 {
+        let answer = tokio::time::timeout(Duration::from_secs(2), get(&gateway)).await;
+        assert_eq!(answer.expect("an answer").text().len(), 100_000);
+    }
+    drop(greedy);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn caller_of_http_1_0_gets_a_body_that_it_can_read() {
+    let service = Service::start().await;
+    let gateway = gateway(&format!(
+        "name: orders, addresses: [\"{}\"]",
+        service.address()
+    ))
+    .await;
+    service.next(Behaviour::Write(
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n".to_vec(),
+    ));
+    let mut connection = Connection::open(gateway.address("public")).await;
+    let head = "GET /public/x HTTP/1.0\r\nHost: h\r\nConnection: keep-alive\r\n\r\n";
+    let response = connection.request(head).await;
+    assert_eq!(response.header("transfer-encoding"), None);
+    // It ends with the connection, which is therefore not kept.
+    assert_eq!(response.text(), "hello");
+    assert!(connection.is_closed_within(Duration::from_secs(2)).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn http2_service_in_the_clear_is_spoken_to_with_prior_knowledge() {
     let service = Service::builder().http2().start().await;
     let gateway = gateway(&format!(

@@ -34,6 +34,9 @@ pub fn headers(stream: u32, flags: u8, fields: &[(&str, &str)]) -> Vec<u8> {
 
 /// A field block in as many frames as it needs: a frame holds 16 KiB.
 pub fn header_frames(stream: u32, flags: u8, block: &[u8]) -> Vec<u8> {
+    if block.is_empty() {
+        return frame(1, flags | END_HEADERS, stream, block);
+    }
     let mut parts = block.chunks(16_384).peekable();
     let mut frames = Vec::new();
     let mut kind = 1;

@@ -5,6 +5,8 @@ use pingora_http::RequestHeader;
 use portcullis_config::Limits;
 use portcullis_policy::{Denial, Host, Method, Request, RequestPath};
 
+use super::head::is_token;
+
 /// A request as it arrived, accepted in form.
 #[derive(Debug)]
 pub(crate) struct Arrived<'s> {
@@ -96,6 +98,10 @@ fn check_http2(header: &RequestHeader, limits: &Limits) -> Result<(), Denial> {
     for (name, value) in &header.headers {
         // As a line of HTTP/1 would count.
         bytes += name.as_str().len() + value.len() + 4;
+        // The parser below lets a quotation mark pass.
+        if !name.as_str().bytes().all(is_token) {
+            return Err(Denial::RequestMalformed);
+        }
         // RFC 9113 §8.2.1.
         if value.as_bytes().trim_ascii().len() != value.len() {
             return Err(Denial::RequestMalformed);
