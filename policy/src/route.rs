@@ -65,9 +65,7 @@ impl Route {
     /// Whether some request belongs to both routes with equal weight, so that neither wins.
     #[must_use]
     pub fn conflicts_with(&self, other: &Self) -> bool {
-        self.host == other.host
-            && self.path.has_shape_of(&other.path)
-            && self.methods.intersects(other.methods)
+        self.shares_path_with(other) && self.methods.intersects(other.methods)
     }
 
     /// Whether some request belongs to both routes, and this one wins.
@@ -79,6 +77,12 @@ impl Route {
                 (None, Some(_)) => false,
                 (Some(_), Some(_)) | (None, None) => self.path.is_before(&other.path),
             }
+    }
+
+    /// Whether the two are for the same hosts and paths, whatever their methods.
+    #[must_use]
+    pub fn shares_path_with(&self, other: &Self) -> bool {
+        self.host == other.host && self.path.has_shape_of(&other.path)
     }
 
     /// Whether `wider` would have been asked for some requests of an exact host, had this route not

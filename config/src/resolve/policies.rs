@@ -558,22 +558,34 @@ impl<'a> PolicyResolver<'a> {
         let mut errors = Vec::new();
         for found in &self.found {
             let route = &*found.route.policy;
-            let lists: Vec<_> = match route.path.first_literal() {
+            let near: Vec<&Wider<'_>> = match route.path.first_literal() {
                 Some(first) => [by_first.get(&Some(first)), by_first.get(&None)]
                     .into_iter()
                     .flatten()
+                    .flatten()
+                    .copied()
                     .collect(),
-                None => by_first.values().collect(),
+                None => all.iter().collect(),
             };
             let mut told = HashSet::new();
-            for wider in lists.into_iter().flatten() {
+            for wider in near {
                 let is_foreign = wider.route.owner != route.owner;
-                let yields = || wider.yields_to.iter().any(|team| **team == *route.owner);
-                if is_foreign
-                    && route.takes_from(wider.route)
-                    && !yields()
-                    && told.insert(&wider.route.owner)
-                {
+                let yields = wider.yields_to.iter().any(|team| **team == *route.owner);
+                let own = &found.route.yields_to;
+                let agrees = own.iter().any(|team| **team == *wider.route.owner);
+                // A path has one owner, for all its methods, unless both of two agree. It is told
+                // once; with methods in common it is an overlap.
+                let is_first = wider
+                    .found
+                    .is_none_or(|other| other.route.policy.id.index() < route.id.index());
+                let shares_path = || {
+                    is_first
+                        && route.shares_path_with(wider.route)
+                        && !route.conflicts_with(wider.route)
+                };
+                let is_taken = (route.takes_from(wider.route) && !yields)
+                    || (shares_path() && !(yields && agrees));
+                if is_foreign && is_taken && told.insert(&wider.route.owner) {
                     let place = wider
                         .found
                         .map(|found| found.source.place_name(&found.path.join("match")));
@@ -588,11 +600,6 @@ impl<'a> PolicyResolver<'a> {
                 }
             }
         }
-        // A map has no order of its own.
-        errors.sort_by(|one, other| {
-            let place = |error: &Diagnostic| (error.file.clone(), error.line, error.column);
-            (place(one), &one.message).cmp(&(place(other), &other.message))
-        });
         self.diagnostics.extend(errors);
     }
 
