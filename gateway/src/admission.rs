@@ -3,7 +3,6 @@
 use portcullis_policy::{self as policy, Access, Permit};
 
 use crate::authentication::access_token;
-use crate::downstream::connection::Connection;
 use crate::downstream::credential;
 use crate::downstream::request::{Arrived, check_length};
 use crate::exchange::Exchange;
@@ -22,8 +21,9 @@ pub(crate) async fn admit(
     let snapshot = std::sync::Arc::clone(exchange.snapshot());
     let limits = &snapshot.config().limits;
 
-    let is_surplus = |connection: &std::sync::Arc<Connection>| connection.is_surplus;
-    if !overload.accepts_requests() || exchange.connection().is_some_and(is_surplus) {
+    let connection = exchange.connection();
+    let is_surplus = connection.is_some_and(|connection| connection.is_surplus);
+    if !overload.accepts_requests(is_surplus) {
         return Err(Fault::Overloaded.into());
     }
     let request = Arrived::read(header, limits)?; // what arrived

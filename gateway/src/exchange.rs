@@ -218,7 +218,7 @@ impl Exchange {
     /// Whether the request's body has turned out not to be one.
     pub(crate) fn has_malformed_body(&self) -> bool {
         let connection = self.connection.as_ref();
-        connection.is_some_and(|connection| connection.body_check.has_failed())
+        connection.is_some_and(|connection| connection.inbound.has_failed())
     }
 
     /// Why the gateway has cut the connection off, if it has.

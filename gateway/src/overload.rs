@@ -4,11 +4,15 @@
 //! Memory is looked at several times a second. Above the first threshold new requests are refused with
 //! 503; above the second, the connections with the most requests in flight are closed, a tenth of all
 //! requests at each look. Health and metrics have a thread of their own and answer throughout.
+//!
+//! Resident memory says too much once the load has gone: the allocator gives pages back when it is
+//! asked for others, and somebody who is refused asks for none. So it counts for no more than what is
+//! open could hold.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
 use portcullis_config::Overload as Thresholds;
@@ -22,6 +26,13 @@ use crate::gateway::Gateway;
 /// Between two looks. A gigabit fills 12 MB in this time.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
+/// More than a connection holds by itself, with TLS, HTTP/2 and a head that is being read.
+const CONNECTION_BYTES: u64 = 128 * 1024;
+/// More than a request in flight holds, in both directions.
+const REQUEST_BYTES: u64 = 1024 * 1024;
+/// About what a remembered token holds, with its claims.
+const TOKEN_BYTES: u64 = 4 * 1024;
+
 /// How the gateway is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Pressure {
@@ -33,35 +44,55 @@ pub(crate) enum Pressure {
     Closing = 2,
 }
 
-/// The pressure as it was at the last look.
+/// What was seen at the last look.
 #[derive(Debug, Default)]
-pub(crate) struct Gauge(AtomicU8);
+pub(crate) struct Gauge {
+    pressure: AtomicU8,
+    is_crowded: AtomicBool,
+}
 
 impl Gauge {
-    /// Whether a request may begin.
-    pub(crate) fn accepts_requests(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == Pressure::None as u8
+    /// Whether a request may begin on a connection; `is_surplus` is one that was accepted when there
+    /// were too many.
+    pub(crate) fn accepts_requests(&self, is_surplus: bool) -> bool {
+        self.pressure.load(Ordering::Relaxed) == Pressure::None as u8
+            && !(is_surplus && self.is_crowded.load(Ordering::Relaxed))
+    }
+
+    /// Whether too many connections are open.
+    pub(crate) fn crowded(&self, is_crowded: bool) {
+        self.is_crowded.store(is_crowded, Ordering::Relaxed);
     }
 
     /// Says whether it was another one before.
     fn set(&self, pressure: Pressure) -> bool {
-        self.0.swap(pressure as u8, Ordering::Relaxed) != pressure as u8
+        self.pressure.swap(pressure as u8, Ordering::Relaxed) != pressure as u8
     }
 }
 
 /// Looks at memory for as long as the gateway runs.
 pub(crate) async fn watch(gateway: Arc<Gateway>, connections: Arc<Connections>) {
     let available = available();
+    let at_rest = used().unwrap_or_default();
     let mut looks = interval(LOOK_INTERVAL);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         looks.tick().await;
-        let thresholds = gateway.snapshot().config().overload.clone();
+        let snapshot = gateway.snapshot();
+        let thresholds = &snapshot.config().overload;
+        gateway
+            .overload()
+            .crowded(connections.is_crowded(snapshot.config()));
         // Without either, there is nothing to go by.
-        let (Some(used), Some(all)) = (used(), thresholds.memory.or(available)) else {
+        let (Some(resident), Some(all)) = (used(), thresholds.memory.or(available)) else {
             continue;
         };
-        let pressure = pressure(used, all, &thresholds);
+        let could_hold = at_rest
+            + connections.count() as u64 * CONNECTION_BYTES
+            + gateway.metrics().requests_in_flight() * REQUEST_BYTES
+            + snapshot.tokens().len() as u64 * TOKEN_BYTES;
+        let used = resident.min(could_hold);
+        let pressure = pressure(used, all, thresholds);
         if gateway.overload().set(pressure) {
             gateway
                 .metrics()

@@ -75,7 +75,10 @@ impl ProxyHttp for Proxy {
             }
             Err(refusal) => {
                 exchange.refuse(refusal);
-                response::write(session, exchange).await?;
+                // Who cannot be told is gone.
+                response::write(session, exchange)
+                    .await
+                    .map_err(|error| error.into_down())?;
                 Ok(true)
             }
         }
@@ -180,7 +183,11 @@ impl ProxyHttp for Proxy {
         if end_of_stream {
             body_clock::expect_nothing();
         } else if exchange.attempts.answered.is_none() {
-            body_clock::expect_within(exchange.snapshot().config().limits.body_timeout);
+            // Until the service has taken this part, the caller is not asked for the next one.
+            let taken = exchange
+                .upstream()
+                .map(|upstream| upstream.response_timeout);
+            body_clock::expect_within(limits.body_timeout + taken.unwrap_or_default());
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use portcullis_e2e::{
     Authority, Behaviour, Caller, Connection, Gateway, GatewayYaml, Http2Connection, ORDERS_POLICY,
     Response, Service, TlsOptions, World, eventually,
 };
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::Instant;
 
@@ -522,6 +523,38 @@ async fn caller_that_takes_nothing_stalls_no_other_caller_of_an_http2_service() 
         assert_eq!(answer.expect("an answer").text().len(), 100_000);
     }
     drop(greedy);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_service_is_not_blamed_on_a_caller_that_uploads_over_http2() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let yaml = GatewayYaml::new()
+        .section("limits: { body_timeout: 1s }")
+        .upstream_flow(&format!(
+            "name: orders, addresses: [\"{}\"]",
+            listener.local_addr().unwrap()
+        ));
+    let gateway = gateway_with(yaml).await;
+    let service = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let mut left = 8 << 20;
+        let mut bytes = vec![0; 1 << 16];
+        while left > 0 {
+            left -= stream.read(&mut bytes).await.unwrap().min(left);
+        }
+        let answer = b"HTTP/1.1 204 No Content\r\n\r\n";
+        stream.write_all(answer).await.unwrap();
+        // Open until the answer has been read.
+        let _ = stream.read(&mut bytes).await;
+    });
+    let mut caller = Http2Connection::open(gateway.address("public")).await;
+    let body = vec![b'x'; 8 << 20];
+    let url = "http://api.acme.example/public/x";
+    let answer = caller.request("POST", url, &[], &body, &[]).await.unwrap();
+    assert_eq!(answer.status, 204);
+    drop(caller);
+    service.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]

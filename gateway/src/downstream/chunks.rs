@@ -2,13 +2,10 @@
 //! §7.1): what a lax parser lets pass, such as a bare LF behind an extension or a size of no digits,
 //! lets a proxy in front see another end of the request than the gateway does.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 /// Longest line of a chunk's size, or of a trailer field.
 const MAX_LINE: usize = 4096;
-/// All trailer fields together. They are read and forgotten.
-const MAX_TRAILERS: usize = 16 * 1024;
+/// All extensions and trailer fields together. They are read and forgotten.
+const MAX_FORGOTTEN: usize = 16 * 1024;
 
 /// A body that is not what it has to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,9 +18,9 @@ pub(crate) struct Chunks {
     /// Of the size, or of the data that are left.
     size: u64,
     digits: u32,
-    /// Bytes of the line so far, and of all trailers.
+    /// Bytes of the line so far, and of all extensions and trailers.
     line: usize,
-    trailers: usize,
+    forgotten: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -48,11 +45,12 @@ enum Place {
 }
 
 impl Chunks {
-    /// Reads on. What follows the end of the body is not looked at.
+    /// Reads on. Says how many of `bytes` belong to the body: all of them, unless it ends there.
     ///
     /// # Errors
     /// No parser should have to guess.
-    pub(crate) fn read(&mut self, mut bytes: &[u8]) -> Result<(), Malformed> {
+    pub(crate) fn read(&mut self, all: &[u8]) -> Result<usize, Malformed> {
+        let mut bytes = all;
         while let Some((&byte, rest)) = bytes.split_first() {
             if self.place == Place::Data {
                 let here = usize::try_from(self.size)
@@ -66,12 +64,12 @@ impl Chunks {
                 continue;
             }
             if self.place == Place::Done {
-                return Ok(());
+                break;
             }
             self.place = self.step(byte)?;
             bytes = rest;
         }
-        Ok(())
+        Ok(all.len() - bytes.len())
     }
 
     pub(crate) fn is_done(&self) -> bool {
@@ -101,7 +99,10 @@ impl Chunks {
             (Size, b';') if self.digits > 0 => Extension,
             (Size, b'\r') if self.digits > 0 => SizeEnd,
             (Extension, b'\r') => SizeEnd,
-            (Extension, byte) if is_text(byte) => Extension,
+            (Extension, byte) if is_text(byte) => {
+                self.forget(1)?;
+                Extension
+            }
             (SizeEnd, b'\n') => {
                 (self.line, self.digits) = (0, 0);
                 if self.size == 0 { TrailerStart } else { Data }
@@ -117,10 +118,8 @@ impl Chunks {
             (TrailerValue, b'\r') => TrailerEnd,
             (TrailerValue, byte) if is_text(byte) => TrailerValue,
             (TrailerEnd, b'\n') => {
-                self.trailers += std::mem::take(&mut self.line);
-                if self.trailers > MAX_TRAILERS {
-                    return Err(Malformed);
-                }
+                let line = std::mem::take(&mut self.line);
+                self.forget(line)?;
                 TrailerStart
             }
             (LastLineFeed, b'\n') => Done,
@@ -129,57 +128,19 @@ impl Chunks {
     }
 }
 
+impl Chunks {
+    fn forget(&mut self, bytes: usize) -> Result<(), Malformed> {
+        self.forgotten += bytes;
+        if self.forgotten > MAX_FORGOTTEN {
+            return Err(Malformed);
+        }
+        Ok(())
+    }
+}
+
 /// RFC 9110 §5.5: no control character but the tab.
 fn is_text(byte: u8) -> bool {
     byte == b'\t' || (byte >= b' ' && byte != 0x7f)
-}
-
-/// The check of the body that a connection is reading.
-#[derive(Debug, Default)]
-pub(crate) struct BodyCheck {
-    is_running: AtomicBool,
-    has_failed: AtomicBool,
-    chunks: Mutex<Chunks>,
-}
-
-impl BodyCheck {
-    /// A request with a chunked body begins; `bytes` came with its head.
-    ///
-    /// # Errors
-    /// As of [`Chunks::read`].
-    pub(crate) fn begin(&self, bytes: &[u8]) -> Result<(), Malformed> {
-        *self.chunks() = Chunks::default();
-        self.is_running.store(true, Ordering::Relaxed);
-        self.read(bytes)
-    }
-
-    /// Looks at what has come, if a chunked body is being read.
-    ///
-    /// # Errors
-    /// As of [`Chunks::read`].
-    pub(crate) fn read(&self, bytes: &[u8]) -> Result<(), Malformed> {
-        if !self.is_running.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        let mut chunks = self.chunks();
-        let outcome = chunks.read(bytes);
-        if outcome.is_err() {
-            self.has_failed.store(true, Ordering::Relaxed);
-        }
-        if outcome.is_err() || chunks.is_done() {
-            self.is_running.store(false, Ordering::Relaxed);
-        }
-        outcome
-    }
-
-    /// Whether a body was not what it has to be. The connection ends with it.
-    pub(crate) fn has_failed(&self) -> bool {
-        self.has_failed.load(Ordering::Relaxed)
-    }
-
-    fn chunks(&self) -> MutexGuard<'_, Chunks> {
-        self.chunks.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 #[cfg(test)]
@@ -189,11 +150,11 @@ mod tests {
     /// All at once, and byte by byte: `true` when it came to its end.
     fn read(body: &[u8]) -> Result<bool, Malformed> {
         let mut whole = Chunks::default();
-        let at_once = whole.read(body).map(|()| whole.is_done());
+        let at_once = whole.read(body).map(|_| whole.is_done());
         let mut single = Chunks::default();
         let one_by_one = body
             .iter()
-            .try_for_each(|byte| single.read(&[*byte]))
+            .try_for_each(|byte| single.read(&[*byte]).map(|_| ()))
             .map(|()| single.is_done());
         assert_eq!(at_once, one_by_one, "{}", body.escape_ascii());
         at_once
@@ -259,21 +220,19 @@ mod tests {
         }
         let long = format!("5;{}\r\n", "x".repeat(MAX_LINE));
         assert_eq!(read(long.as_bytes()), Err(Malformed));
+        let extended = format!("1;{}\r\nx\r\n", "y".repeat(1000)).repeat(20);
+        assert_eq!(read(extended.as_bytes()), Err(Malformed));
         let field = format!("X: {}\r\n", "y".repeat(1000));
         let trailers = format!("0\r\n{}\r\n", field.repeat(20));
         assert_eq!(read(trailers.as_bytes()), Err(Malformed));
     }
 
     #[test]
-    fn each_body_of_a_connection_is_checked_anew() {
-        let check = BodyCheck::default();
-        assert_eq!(check.read(b"no body is being read"), Ok(()));
-        assert_eq!(check.begin(b"1\r\n"), Ok(()));
-        assert_eq!(check.read(b"x\r\n0\r\n\r\n"), Ok(()));
-        assert_eq!(check.read(b"GET / HTTP/1.1\r\n"), Ok(()));
-        assert_eq!(check.begin(b""), Ok(()));
-        assert!(!check.has_failed());
-        assert_eq!(check.read(b"\n"), Err(Malformed));
-        assert!(check.has_failed());
+    fn what_follows_the_body_is_not_counted() {
+        let body = b"1\r\nx\r\n0\r\n\r\n";
+        let mut chunks = Chunks::default();
+        let all = [&body[..], b"GET / HTTP/1.1\r\n"].concat();
+        assert_eq!(chunks.read(&all), Ok(body.len()));
+        assert_eq!(chunks.read(b"more"), Ok(0));
     }
 }

@@ -25,9 +25,9 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::time::sleep;
 
 use super::body_clock;
-use super::chunks::BodyCheck;
 use super::connections::Load;
-use super::head::{self, Body, Head};
+use super::head::{self, Head};
+use super::inbound::Inbound;
 use super::response;
 use super::stream::ClientStream;
 use super::tls::ListenerTls;
@@ -44,12 +44,12 @@ pub struct Connection {
     pub(crate) peer: SocketAddr,
     /// What the handshake settled; `None` for plain HTTP.
     pub(crate) tls: Option<ConnectionTls>,
-    /// There were too many when it was accepted: its requests are refused.
+    /// There were too many when it was accepted: while there are, its requests are refused.
     pub(crate) is_surplus: bool,
     /// What it has in hand.
     pub(crate) load: Arc<Load>,
-    /// Of the chunked body that is being read.
-    pub(crate) body_check: BodyCheck,
+    /// What comes in, over HTTP/1.
+    pub(crate) inbound: Inbound,
 }
 
 /// What a TLS handshake settled.
@@ -143,22 +143,21 @@ pub(crate) async fn serve_http1(
             head = head::read(&mut stream, alarm.as_mut(), (patience, head_timeout), &limits) => head,
             () = stopped.as_mut() => Head::Ended,
         };
-        let (bytes, body) = match head {
-            Head::Complete(bytes, body) => (bytes, body),
+        let (mut bytes, end, body) = match head {
+            Head::Complete(bytes, end, body) => (bytes, end, body),
             Head::Ended => return,
             Head::Refused(denial, bytes) => {
                 refuse_head(&mut stream, denial, &bytes, connection, gateway.snapshot()).await;
                 return;
             }
         };
-        if let Body::Chunked(start) = body
-            && let chunks = bytes.get(start..).unwrap_or_default()
-            && connection.body_check.begin(chunks).is_err()
-        {
+        let after_head = bytes.get(end..).unwrap_or_default();
+        let Ok(own) = connection.inbound.begin(body, after_head) else {
             let denial = Denial::RequestMalformed;
             refuse_head(&mut stream, denial, &bytes, connection, gateway.snapshot()).await;
             return;
-        }
+        };
+        bytes.truncate(end + own);
         let mut session = ServerSession::new_http1(stream);
         match settings.take() {
             None => {
@@ -174,6 +173,7 @@ pub(crate) async fn serve_http1(
         let Some(reused) = proxy.process_new_http(session, &shutdown).await else {
             return;
         };
+        connection.inbound.open();
         (stream, settings) = reused.consume();
     }
 }

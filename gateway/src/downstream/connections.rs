@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use portcullis_config::Config;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 /// One for each connection that may be open, all listeners together, and one entry for each that is.
@@ -104,6 +105,12 @@ impl Connections {
             load,
             _slot: slot,
         })
+    }
+
+    /// Whether so many are open that further ones are told to come back later.
+    pub(crate) fn is_crowded(&self, config: &Config) -> bool {
+        let percent = self.count().saturating_mul(100) / config.limits.connections.max(1);
+        percent >= config.overload.refuse_at_connections_percent as usize
     }
 
     /// How many are open.

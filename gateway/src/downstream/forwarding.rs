@@ -150,7 +150,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::downstream::chunks::BodyCheck;
+    use crate::downstream::inbound::Inbound;
 
     fn origin(peer: &str, fields: &[(&'static str, &str)]) -> Origin {
         let mut header = RequestHeader::build("GET", b"/", None).unwrap();
@@ -164,7 +164,7 @@ mod tests {
             tls: None,
             is_surplus: false,
             load: Arc::default(),
-            body_check: BodyCheck::default(),
+            inbound: Inbound::default(),
         };
         Origin::of(&header, &connection, &["10.0.0.0/8".parse().unwrap()])
     }

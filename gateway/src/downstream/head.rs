@@ -16,8 +16,8 @@ use tokio::time::{Instant, Sleep};
 /// What came of waiting for a request.
 #[derive(Debug)]
 pub(crate) enum Head {
-    /// A whole head that may be parsed, and whatever of the body came with it.
-    Complete(BytesMut, Body),
+    /// A whole head that may be parsed, so many bytes of these, and whatever came with it.
+    Complete(BytesMut, usize, Body),
     /// The caller has left, or said nothing in time. There is nobody to answer.
     Ended,
     /// Not HTTP as it has to be. The bytes are for the log: only what precedes the refusal.
@@ -27,10 +27,10 @@ pub(crate) enum Head {
 /// How a request says where its body ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Body {
-    /// By its length, or it has none.
-    OfLength,
-    /// In chunks, which begin here in the bytes.
-    Chunked(usize),
+    /// By its length, which is 0 when there is none.
+    Length(u64),
+    /// In chunks.
+    Chunked,
 }
 
 /// Space for a head, and for the part of a body that comes with it. Most heads are smaller.
@@ -63,23 +63,19 @@ pub(crate) async fn read(
             return Head::Ended;
         }
         match lines.find_end(&bytes, limits) {
-            Ok(Some(mut end)) => {
+            Ok(Some(end)) => {
                 let head = bytes.get(..end).unwrap_or_default();
-                let checked = check(head, limits)
-                    .and_then(|is_chunked| Ok((is_chunked, absolute_target(head)?)));
-                let (is_chunked, bytes) = match checked {
-                    Ok((is_chunked, None)) => (is_chunked, bytes),
-                    Ok((is_chunked, Some(target))) => {
+                let checked =
+                    check(head, limits).and_then(|body| Ok((body, absolute_target(head)?)));
+                return match checked {
+                    Ok((body, None)) => Head::Complete(bytes, end, body),
+                    Ok((body, Some(target))) => {
                         let after_head = bytes.len() - end;
                         let bytes = reduced(&bytes, &target);
-                        end = bytes.len() - after_head;
-                        (is_chunked, bytes)
+                        let end = bytes.len() - after_head;
+                        Head::Complete(bytes, end, body)
                     }
-                    Err(denial) => return Head::Refused(denial, bytes),
-                };
-                return match is_chunked {
-                    true => Head::Complete(bytes, Body::Chunked(end)),
-                    false => Head::Complete(bytes, Body::OfLength),
+                    Err(denial) => Head::Refused(denial, bytes),
                 };
             }
             Ok(None) if is_first => {
@@ -145,11 +141,11 @@ fn too_long_a_request_line(bytes: &[u8]) -> Denial {
     }
 }
 
-/// Whether a whole head says one thing to every parser; if so, whether its body comes in chunks.
+/// Whether a whole head says one thing to every parser; if so, where its body ends.
 ///
 /// # Errors
 /// What is wrong first.
-pub(crate) fn check(head: &[u8], limits: &Limits) -> Result<bool, Denial> {
+pub(crate) fn check(head: &[u8], limits: &Limits) -> Result<Body, Denial> {
     let mut lines = head
         .split(|byte| *byte == b'\n')
         .map(|line| line.strip_suffix(b"\r"));
@@ -173,7 +169,10 @@ pub(crate) fn check(head: &[u8], limits: &Limits) -> Result<bool, Denial> {
         framing.see(name, value)?;
     }
     framing.check(version)?;
-    Ok(framing.encodings > 0)
+    Ok(match framing.encodings {
+        0 => Body::Length(framing.length),
+        _ => Body::Chunked,
+    })
 }
 
 /// The part of a checked head that is a target in absolute form, and the origin form of it.
@@ -299,6 +298,7 @@ fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Denial> {
 struct Framing {
     hosts: usize,
     lengths: usize,
+    length: u64,
     encodings: usize,
 }
 
@@ -317,6 +317,10 @@ impl Framing {
                 if !(1..=18).contains(&value.len()) || !value.iter().all(u8::is_ascii_digit) {
                     return Err(Denial::RequestMalformed);
                 }
+                let digits = std::str::from_utf8(value).ok();
+                self.length = digits
+                    .and_then(|digits| digits.parse().ok())
+                    .ok_or(Denial::RequestMalformed)?;
             }
             17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
                 self.encodings += 1;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use pingora_core::server::ShutdownWatch;
 use pingora_proxy::HttpProxy;
-use portcullis_config::{Config, Limits};
+use portcullis_config::Limits;
 use socket2::SockRef;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
@@ -16,9 +16,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::rustls::server::Acceptor;
 
-use super::chunks::BodyCheck;
 use super::connection::{Connection, ConnectionTls, serve_http1, serve_http2};
 use super::connections::{Connections, OpenConnection, Slot};
+use super::inbound::Inbound;
 use super::stream::{ClientStream, Transport};
 use super::tls::ListenerTls;
 use crate::gateway::Gateway;
@@ -104,12 +104,6 @@ impl Listener {
         open
     }
 
-    /// Whether so many connections are open that this one is told to come back later.
-    fn is_surplus(&self, config: &Config) -> bool {
-        let percent = self.connections.count().saturating_mul(100) / config.limits.connections;
-        percent >= config.overload.refuse_at_connections_percent as usize
-    }
-
     async fn serve(
         &self,
         tcp: TcpStream,
@@ -123,7 +117,11 @@ impl Listener {
             let snapshot = self.gateway.snapshot();
             let tls = snapshot.listener_tls(&self.name).map(Arc::clone);
             let config = snapshot.config();
-            (config.limits.clone(), tls, self.is_surplus(config))
+            let is_surplus = self.connections.is_crowded(config);
+            if is_surplus {
+                self.gateway.overload().crowded(true);
+            }
+            (config.limits.clone(), tls, is_surplus)
         };
         // Responses are gathered into segments here; the kernel must not wait for more.
         let _ = tcp.set_nodelay(true);
@@ -143,7 +141,7 @@ impl Listener {
                 tls,
                 is_surplus,
                 load: Arc::clone(open.load()),
-                body_check: BodyCheck::default(),
+                inbound: Inbound::default(),
             });
             self.serve_http(transport, spoken, &connection, proxy, &limits)
                 .await;

@@ -9,6 +9,7 @@ pub(crate) mod connections;
 pub mod credential;
 pub mod forwarding;
 pub mod head;
+pub(crate) mod inbound;
 pub mod listener;
 pub mod request;
 pub mod response;

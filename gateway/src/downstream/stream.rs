@@ -36,7 +36,7 @@ const LINGER_BYTES: usize = 256 * 1024;
 pub(crate) struct ClientStream {
     io: BufWriter<Transport>,
     fd: RawFd,
-    /// Bytes that were read to find out which protocol is spoken.
+    /// Bytes of HTTP/2 that were read to find out that it is spoken.
     replay: Bytes,
     is_http2: bool,
     connection: Arc<Connection>,
@@ -61,6 +61,9 @@ impl ClientStream {
             Transport::Plain(tcp) => tcp.as_raw_fd(),
             Transport::Tls(tls) => tls.get_ref().0.as_raw_fd(),
         };
+        if !is_http2 {
+            connection.inbound.put_ahead(&replay);
+        }
         let socket = SocketDigest::from_raw_fd(fd);
         // Set once, here: it cannot be set already.
         let _ = socket.peer_addr.set(Some(connection.peer.into()));
@@ -89,6 +92,7 @@ impl ClientStream {
             Ok(Ok(())) => {}
             Ok(Err(_)) | Err(_) => return,
         }
+        self.connection.inbound.open();
         let mut unread = [0; 4096];
         let mut rest = LINGER_BYTES;
         let listening = async {
@@ -117,18 +121,50 @@ impl AsyncRead for ClientStream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.replay.has_remaining() {
-            let length = self.replay.len().min(buffer.remaining());
-            buffer.put_slice(&self.replay.split_to(length));
+        if self.is_http2 {
+            if self.replay.has_remaining() {
+                let length = self.replay.len().min(buffer.remaining());
+                buffer.put_slice(&self.replay.split_to(length));
+                return Poll::Ready(Ok(()));
+            }
+            return Pin::new(&mut self.io).poll_read(context, buffer);
+        }
+        if self.connection.inbound.room_ahead().is_some() {
+            return self.poll_ahead(context);
+        }
+        if self.connection.inbound.fill(buffer) {
             return Poll::Ready(Ok(()));
         }
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.io).poll_read(context, buffer))?;
         let read = buffer.filled().get(before..).unwrap_or_default();
-        Poll::Ready(match self.connection.body_check.read(read) {
-            Ok(()) => Ok(()),
-            Err(Malformed) => Err(io::ErrorKind::InvalidData.into()),
-        })
+        match self.connection.inbound.read(read) {
+            Ok(own) => {
+                buffer.set_filled(before + own);
+                Poll::Ready(Ok(()))
+            }
+            Err(Malformed) => Poll::Ready(Err(io::ErrorKind::InvalidData.into())),
+        }
+    }
+}
+
+impl ClientStream {
+    /// The request is complete: what comes now is of the next one. Ready when the caller has left.
+    fn poll_ahead(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut bytes = [0; 1024];
+        loop {
+            let room = self.connection.inbound.room_ahead().unwrap_or_default();
+            let Some(space) = bytes.get_mut(..room.min(1024)).filter(|it| !it.is_empty()) else {
+                // Whoever sends so much ahead is not listened to until it is its turn.
+                return Poll::Pending;
+            };
+            let mut buffer = ReadBuf::new(space);
+            ready!(Pin::new(&mut self.io).poll_read(context, &mut buffer))?;
+            if buffer.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            self.connection.inbound.put_ahead(buffer.filled());
+        }
     }
 }
 

@@ -1,8 +1,11 @@
 //! Where a request ends (RFC 9112 §6): nothing is smuggled behind one.
 
-use portcullis_e2e::{Connection, World};
+use std::time::Duration;
+
+use portcullis_e2e::{Connection, Response, World};
 
 use super::{assert_alive, statuses};
+use crate::steps::{bearer, request};
 
 const SMUGGLED: &str = "GET /public/smuggled HTTP/1.1\r\nHost: h\r\n\r\n";
 
@@ -160,4 +163,73 @@ async fn body_reaches_the_service_in_one_plain_framing() {
         assert_eq!(framings, 1, "{lines}: {}", received.head_text());
         assert!(received.trailers.is_empty(), "{lines}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_are_sent_ahead_are_judged_and_answered_one_by_one() {
+    let world = World::start().await;
+    world.service.next(
+        Response::new(200)
+            .body("first")
+            .after(Duration::from_millis(500)),
+    );
+    let token = bearer(&world.token("orders:read"));
+    let requests = [
+        request("GET", "/orders/7", &[&token]),
+        request("POST", "/public/x", &["Content-Length: 5"]) + "hello",
+        request("POST", "/public/y", &["Transfer-Encoding: chunked"]) + "3\r\nabc\r\n0\r\n\r\n",
+        // Nothing of the ones before is left: this one has no token.
+        request("GET", "/orders/7", &[]),
+        request("GET", "/public/z", &[]),
+    ];
+    // At once, and in parts whose borders are anywhere.
+    for size in [usize::MAX, 1, 7, 100] {
+        world.service.forget();
+        let mut connection = Connection::open(world.gateway.address("public")).await;
+        for part in requests.concat().as_bytes().chunks(size.min(1 << 20)) {
+            connection.send(part).await;
+        }
+        let mut statuses = Vec::new();
+        for _ in &requests {
+            statuses.push(connection.read_response().await.status);
+        }
+        assert_eq!(statuses, [200, 200, 200, 401, 200], "{size}");
+        let received: Vec<_> = world
+            .service
+            .requests()
+            .into_iter()
+            .map(|request| (request.target, request.body))
+            .collect();
+        let expected: [(&str, &[u8]); 4] = [
+            ("/orders/7", b""),
+            ("/public/x", b"hello"),
+            ("/public/y", b"abc"),
+            ("/public/z", b""),
+        ];
+        let expected = expected.map(|(target, body)| (target.to_owned(), body.to_vec()));
+        assert_eq!(received, expected, "{size}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nonsense_behind_a_request_spoils_nothing_but_itself() {
+    let world = World::start().await;
+    for nonsense in ["\r\n", "x", "GET /public/x HTTP/1.1\nHost: h\n\n"] {
+        let slow = Response::new(200)
+            .body("first")
+            .after(Duration::from_millis(300));
+        world.service.next(slow);
+        let mut connection = Connection::open(world.gateway.address("public")).await;
+        connection.send(request("GET", "/public/x", &[])).await;
+        world.service.wait_for_requests(1).await;
+        connection.send(nonsense).await;
+        let response = connection.read_response().await;
+        assert_eq!((response.status, response.text().as_str()), (200, "first"));
+        connection.send("\r\n\r\n").await;
+        let second = connection.read_response_or_close().await;
+        assert!(second.is_none_or(|response| response.status == 400));
+        assert_eq!(world.service.request_count(), 1, "{nonsense:?}");
+        world.service.forget();
+    }
+    assert_alive(&world).await;
 }

@@ -230,9 +230,10 @@ async fn a_target_in_absolute_form_is_reduced_where_its_authority_is_that_of_hos
         let patience = Duration::from_secs(1);
         let outcome = read(&mut head.as_bytes(), alarm, (patience, None), &limits()).await;
         match (outcome, reduced) {
-            (Head::Complete(bytes, _), Some(reduced)) => {
+            (Head::Complete(bytes, end, _), Some(reduced)) => {
                 let expected = format!("GET {reduced} HTTP/1.1\r\nHost: {host}\r\n\r\nbody");
                 assert_eq!(bytes, expected.as_bytes(), "{target}");
+                assert_eq!(&bytes[end..], b"body", "{target}");
             }
             (Head::Refused(Denial::AuthorityInvalid, _), None) => {}
             (outcome, _) => panic!("{target}: {outcome:?}"),
