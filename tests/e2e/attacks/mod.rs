@@ -75,5 +75,15 @@ macro_rules! files {
 }
 
 files!(
-    claims, framing, http2, identity, jose, limits, paths, routes, transport,
+    claims,
+    desync_guardian,
+    framing,
+    http2,
+    identity,
+    jose,
+    limits,
+    paths,
+    routes,
+    smugglex,
+    transport,
 );
