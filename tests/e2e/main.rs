@@ -19,6 +19,7 @@ mod certificates;
 mod cli;
 mod clock;
 mod drain;
+mod faults;
 mod hostile;
 mod identity_headers;
 mod keys;

@@ -48,6 +48,7 @@ impl Gateway {
             directory: TempDir::with_prefix("portcullis-e2e-").unwrap(),
             environment: Vec::new(),
             stdout_is_read: true,
+            open_files: None,
         }
     }
 
@@ -237,6 +238,7 @@ pub struct GatewayBuilder {
     directory: TempDir,
     environment: Vec<(String, String)>,
     stdout_is_read: bool,
+    open_files: Option<u32>,
 }
 
 impl GatewayBuilder {
@@ -261,6 +263,13 @@ impl GatewayBuilder {
         self
     }
 
+    /// Lets it have this many open files and no more, by util-linux's `prlimit`.
+    #[must_use]
+    pub fn with_open_files(mut self, limit: u32) -> Self {
+        self.open_files = Some(limit);
+        self
+    }
+
     /// The directory that will hold the configuration.
     pub fn directory(&self) -> &Path {
         self.directory.path()
@@ -277,7 +286,17 @@ impl GatewayBuilder {
     /// Runs the gateway; an error is how it ended before it was ready.
     pub async fn try_start(self) -> Result<Gateway, CommandOutput> {
         let ready_file = self.directory.path().join(READY_FILE);
-        let mut command = Command::new(portcullis_binary());
+        let mut command = match self.open_files {
+            None => Command::new(portcullis_binary()),
+            Some(limit) => {
+                // It becomes the gateway, which therefore has its process id.
+                let mut command = Command::new("prlimit");
+                command
+                    .arg(format!("--nofile={limit}:{limit}"))
+                    .arg(portcullis_binary());
+                command
+            }
+        };
         command
             .arg("run")
             .arg("--config")
