@@ -12,6 +12,7 @@ PATH = "/orders/1"
 # Of all answers: what may be off for reasons of the count itself (requests on the way when it is read).
 TOLERANCE = 0.001
 WARM_UP = 1
+TOKENS_AT_LEAST = 10_000
 H2_CONNECTIONS, H2_STREAMS = 8, 4
 
 
@@ -82,7 +83,10 @@ def faults(job, system, measured):
     counts = measured.get("counts")
     if counts and job.checks_tokens:
         expected = "refused" if job.is_refused else "verified" if job.small_cache else "cached"
-        if counts[expected] < n * 0.99 - slack:
+        # The few that a small cache holds are met once in each pass over all tokens.
+        passes = 1 + n // TOKENS_AT_LEAST
+        met_again = counts["remembered"] * passes if job.small_cache else 0
+        if counts[expected] < n * 0.99 - slack - met_again:
             found.append(f"only {counts[expected]} of {n} tokens were {expected}")
     if counts and counts["lost_lines"]:
         found.append(f"{counts['lost_lines']} lines of the access log were lost")
