@@ -311,6 +311,12 @@ impl Framing {
                     return Err(Denial::AuthorityInvalid);
                 }
             }
+            // RFC 9110 §10.1.1 knows one. Of any other, a service may believe that the body is held back.
+            6 if name.eq_ignore_ascii_case(b"expect")
+                && !value.eq_ignore_ascii_case(b"100-continue") =>
+            {
+                return Err(Denial::RequestMalformed);
+            }
             14 if name.eq_ignore_ascii_case(b"content-length") => {
                 self.lengths += 1;
                 // 18 digits fit 64 bits, signed or not.

@@ -98,6 +98,10 @@ fn check_http2(header: &RequestHeader, limits: &Limits) -> Result<(), Denial> {
     for (name, value) in &header.headers {
         // As a line of HTTP/1 would count.
         bytes += name.as_str().len() + value.len() + 4;
+        if *name == http::header::EXPECT && !value.as_bytes().eq_ignore_ascii_case(b"100-continue")
+        {
+            return Err(Denial::RequestMalformed);
+        }
         // The parser below lets a quotation mark pass.
         if !name.as_str().bytes().all(is_token) {
             return Err(Denial::RequestMalformed);
