@@ -16,7 +16,7 @@ service team. Both are read again while the gateway runs.
 
 - A key that is not listed here is an error, and so is a key that comes twice or has no value.
 - Relative paths start at the file that names them. `${VAR}` is not expanded anywhere.
-- Durations are whole numbers with `ms`, `s`, `m` or `h`; sizes with `B`, `KiB` or `MiB`.
+- Durations are whole numbers with `ms`, `s`, `m` or `h`; sizes with `B`, `KiB`, `MiB` or `GiB`.
 - Secrets are never written here: `{ env: NAME }` or `{ file: path }` says where they are.
 - Anchors, aliases, tags of your own and several documents in one file are not supported.
 - Names are 1 to 64 ASCII letters, digits, `.`, `_` and `-`, a letter or digit first.

@@ -26,7 +26,7 @@ use crate::gateway::Gateway;
 /// Between two looks. A gigabit fills 12 MB in this time.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// More than a connection holds by itself, with TLS, HTTP/2 and a head that is being read.
+/// More than a connection holds by itself, with TLS and HTTP/2; a head that is being read comes on top.
 const CONNECTION_BYTES: u64 = 128 * 1024;
 /// More than a request in flight holds, in both directions.
 const REQUEST_BYTES: u64 = 1024 * 1024;
@@ -87,8 +87,11 @@ pub(crate) async fn watch(gateway: Arc<Gateway>, connections: Arc<Connections>) 
         let (Some(resident), Some(all)) = (used(), thresholds.memory.or(available)) else {
             continue;
         };
+        let limits = &snapshot.config().limits;
+        // The space for it doubles as it comes.
+        let head = 2 * (limits.header_bytes + limits.target_bytes) as u64;
         let could_hold = at_rest
-            + connections.count() as u64 * CONNECTION_BYTES
+            + connections.count() as u64 * (CONNECTION_BYTES + head)
             + gateway.metrics().requests_in_flight() * REQUEST_BYTES
             + snapshot.tokens().len() as u64 * TOKEN_BYTES;
         let used = resident.min(could_hold);
@@ -120,10 +123,11 @@ pub(crate) async fn watch(gateway: Arc<Gateway>, connections: Arc<Connections>) 
 }
 
 fn pressure(used: u64, available: u64, thresholds: &Thresholds) -> Pressure {
-    let percent = u128::from(used) * 100 / u128::from(available.max(1));
-    if percent >= u128::from(thresholds.close_at_memory_percent) {
+    let is_above =
+        |percent: u32| u128::from(used) * 100 > u128::from(available) * u128::from(percent);
+    if is_above(thresholds.close_at_memory_percent) {
         Pressure::Closing
-    } else if percent >= u128::from(thresholds.refuse_at_memory_percent) {
+    } else if is_above(thresholds.refuse_at_memory_percent) {
         Pressure::Refusing
     } else {
         Pressure::None
@@ -178,7 +182,7 @@ mod tests {
     const MIB: u64 = 1024 * 1024;
 
     #[test]
-    fn each_threshold_counts_from_its_percentage_on() {
+    fn each_threshold_counts_above_its_percentage() {
         let thresholds = Thresholds {
             memory: None,
             refuse_at_memory_percent: 85,
@@ -187,10 +191,10 @@ mod tests {
         };
         for (used, expected) in [
             (0, Pressure::None),
-            (84, Pressure::None),
-            (85, Pressure::Refusing),
-            (94, Pressure::Refusing),
-            (95, Pressure::Closing),
+            (85, Pressure::None),
+            (86, Pressure::Refusing),
+            (95, Pressure::Refusing),
+            (96, Pressure::Closing),
             (u64::MAX, Pressure::Closing),
         ] {
             assert_eq!(pressure(used, 100, &thresholds), expected, "{used}");

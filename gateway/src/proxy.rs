@@ -286,7 +286,7 @@ impl ProxyHttp for Proxy {
         };
         let refusal = if let Some(fault) = exchange.fault_of_cut() {
             Some(fault.into())
-        } else if exchange.has_malformed_body() {
+        } else if *error.esource() == ErrorSource::Downstream && exchange.has_malformed_body() {
             Some(Denial::RequestMalformed.into())
         } else {
             refusal_of(error)
@@ -298,7 +298,8 @@ impl ProxyHttp for Proxy {
         exchange.refuse(refusal);
         if session.response_written().is_some() {
             // Too late for another answer: cutting it off is the only way to say that it is not
-            // whole. What came before is not kept from the caller.
+            // whole (to HTTP/1.0, where the end of the connection is the end of the body, there is
+            // none). What came before is not kept from the caller.
             if !session.is_http2() {
                 session.as_downstream_mut().shutdown().await;
             }

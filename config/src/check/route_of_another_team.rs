@@ -8,7 +8,8 @@ use crate::diagnostic::{Diagnostic, codes};
 use crate::node::NodePath;
 use crate::source::Source;
 
-/// Reports that `route`, whose `match` is at `path`, is more specific than `wider` of another team.
+/// Reports that `route`, whose `match` is at `path`, is more specific than `wider` of another team, or
+/// for the same path.
 pub(crate) fn route_of_another_team(
     source: &Source,
     path: &NodePath,
@@ -17,15 +18,33 @@ pub(crate) fn route_of_another_team(
     wider_file: Option<&Path>,
     wider_place: Option<String>,
 ) -> Diagnostic {
-    let message = format!(
-        "route `{}` of `{}` (`{}`) takes requests from route `{}` of `{}` (`{}`)",
-        route.name, route.owner, route.path, wider.name, wider.owner, wider.path,
+    let at = wider_place.map_or_else(
+        || "the other one".to_owned(),
+        |place| format!("the route at {place}"),
     );
-    let at = wider_place.map_or_else(|| "it".to_owned(), |place| format!("the route at {place}"));
-    let help = format!(
-        "if `{}` agrees, {at} has to say `yields_to: [{}]`",
-        wider.owner, route.owner
-    );
+    let (message, help) = if route.shares_path_with(wider) {
+        (
+            format!(
+                "route `{}` of `{}` shares the path `{}` with route `{}` of `{}`",
+                route.name, route.owner, route.path, wider.name, wider.owner,
+            ),
+            format!(
+                "a path has one owner, for all its methods; if both agree, this route has to say `yields_to: [{}]`, and {at} `yields_to: [{}]`",
+                wider.owner, route.owner
+            ),
+        )
+    } else {
+        (
+            format!(
+                "route `{}` of `{}` (`{}`) takes requests from route `{}` of `{}` (`{}`)",
+                route.name, route.owner, route.path, wider.name, wider.owner, wider.path,
+            ),
+            format!(
+                "if `{}` agrees, {at} has to say `yields_to: [{}]`",
+                wider.owner, route.owner
+            ),
+        )
+    };
     let error = source
         .error(codes::ROUTE_OF_ANOTHER_TEAM, path, message)
         .with_help(help);

@@ -10,7 +10,7 @@ pub struct Limits {
     /// Open connections on all listeners together; more wait to be accepted (see `overload` for what
     /// happens before). Default: 10000.
     pub connections: Option<u32>,
-    /// Open connections from one address; further ones are closed at once. `trusted_proxies` may have
+    /// Open connections from one address (IPv6: one /64); further ones are closed at once. `trusted_proxies` may have
     /// any number. Default: 1000.
     pub connections_per_address: Option<u32>,
     /// Time for a TLS handshake. Default: 10s.

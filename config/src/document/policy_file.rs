@@ -45,7 +45,8 @@ pub struct Route {
     /// Send the caller's `Authorization` header to the service. Default: false.
     #[serde(default)]
     pub forward_authorization: bool,
-    /// Other teams (`owner`) whose more specific routes may take requests of this one. Default: none.
+    /// Other teams (`owner`) whose more specific routes may take requests of this one. Two routes of
+    /// the same path, with other methods, both have to name the other's team. Default: none.
     pub yields_to: Option<Vec<String>>,
 }
 

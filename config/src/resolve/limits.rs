@@ -89,6 +89,18 @@ impl Resolver<'_> {
                 95,
             ),
         };
+        let (refuse, close) = (
+            overload.refuse_at_memory_percent,
+            overload.close_at_memory_percent,
+        );
+        if refuse > close {
+            let path = at("close_at_memory_percent");
+            let message =
+                format!("connections are closed at {close} %, before requests are refused");
+            let help =
+                format!("it has to be at least `refuse_at_memory_percent`, which is {refuse}");
+            self.refuse(codes::OUT_OF_RANGE, &path, message, help);
+        }
         let memory = written
             .memory
             .map(|_| self.size(&at("memory"), written.memory, TIB, TIB) as u64);

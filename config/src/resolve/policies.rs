@@ -569,23 +569,28 @@ impl<'a> PolicyResolver<'a> {
             };
             let mut told = HashSet::new();
             for wider in near {
-                let is_foreign = wider.route.owner != route.owner;
-                let yields = wider.yields_to.iter().any(|team| **team == *route.owner);
-                let own = &found.route.yields_to;
-                let agrees = own.iter().any(|team| **team == *wider.route.owner);
+                let other = wider.route;
+                if other.owner == route.owner {
+                    continue;
+                }
                 // A path has one owner, for all its methods, unless both of two agree. It is told
                 // once; with methods in common it is an overlap.
-                let is_first = wider
-                    .found
-                    .is_none_or(|other| other.route.policy.id.index() < route.id.index());
-                let shares_path = || {
-                    is_first
-                        && route.shares_path_with(wider.route)
-                        && !route.conflicts_with(wider.route)
+                let shares_path = route.shares_path_with(other);
+                let is_second = || {
+                    let first = wider.found.map(|first| first.route.policy.id.index());
+                    first.is_none_or(|first| first < route.id.index())
                 };
-                let is_taken = (route.takes_from(wider.route) && !yields)
-                    || (shares_path() && !(yields && agrees));
-                if is_foreign && is_taken && told.insert(&wider.route.owner) {
+                let meets = match shares_path {
+                    true => is_second() && !route.conflicts_with(other),
+                    false => route.takes_from(other),
+                };
+                if !meets {
+                    continue;
+                }
+                let yields = |owner: &str, to: &[String]| to.iter().any(|team| *team == *owner);
+                let is_agreed = yields(&route.owner, wider.yields_to)
+                    && (!shares_path || yields(&other.owner, &found.route.yields_to));
+                if !is_agreed && told.insert(&other.owner) {
                     let place = wider
                         .found
                         .map(|found| found.source.place_name(&found.path.join("match")));

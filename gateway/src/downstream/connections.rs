@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use portcullis_config::Config;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -17,6 +18,8 @@ pub(crate) struct Connections {
     size: Mutex<usize>,
     serial: AtomicU64,
     open: Mutex<Open>,
+    /// The second, since the epoch, in which a refusal was last told.
+    told: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -67,7 +70,16 @@ impl Connections {
             size: Mutex::new(size),
             serial: AtomicU64::new(0),
             open: Mutex::default(),
+            told: AtomicU64::new(0),
         }
+    }
+
+    /// Whether a refusal may be told in the log now: one a second, however many there are.
+    pub(crate) fn may_tell(&self) -> bool {
+        let second = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
+        self.told.swap(second, Ordering::Relaxed) != second
     }
 
     /// Waits until one more connection may be open.
@@ -109,8 +121,8 @@ impl Connections {
 
     /// Whether so many are open that further ones are told to come back later.
     pub(crate) fn is_crowded(&self, config: &Config) -> bool {
-        let percent = self.count().saturating_mul(100) / config.limits.connections.max(1);
-        percent >= config.overload.refuse_at_connections_percent as usize
+        let share = config.overload.refuse_at_connections_percent as usize;
+        self.count().saturating_mul(100) > config.limits.connections.saturating_mul(share)
     }
 
     /// How many are open.
@@ -130,25 +142,27 @@ impl Connections {
         }
     }
 
-    /// Cuts off the connections with the most requests in flight, until a tenth of all requests is
-    /// gone. Says how many connections that were. Who has many streams open and takes nothing holds
-    /// the most memory, and is the first to go; a trusted proxy, which speaks for many, is the last.
+    /// Cuts off a tenth of what is going on. Says how many connections that were. Who has many streams
+    /// open and takes nothing holds the most memory, and is the first to go; then who has one request
+    /// in flight, then who has none, such as half of a head; trusted proxies, which speak for many, are
+    /// the last.
     pub(crate) fn shed(&self) -> usize {
         let mut loads: Vec<_> = self
             .open()
             .loads
             .values()
+            .filter(|load| load.why_cut().is_none())
             .map(|load| (load.requests(), Arc::clone(load)))
-            .filter(|(requests, load)| *requests > 0 && load.why_cut().is_none())
             .collect();
         loads.sort_unstable_by_key(|(requests, load)| (load.is_proxy, Reverse(*requests)));
-        let all: u64 = loads.iter().map(|(requests, _)| u64::from(*requests)).sum();
+        let weight = |requests: u32| u64::from(requests.max(1));
+        let all: u64 = loads.iter().map(|(requests, _)| weight(*requests)).sum();
         let (mut given_up, mut count) = (0, 0);
         for (requests, load) in loads {
             if given_up * 10 >= all {
                 break;
             }
-            given_up += u64::from(requests);
+            given_up += weight(requests);
             count += 1;
             load.cut_off(Cut::Overload);
         }
@@ -284,7 +298,7 @@ mod tests {
     async fn whoever_has_most_in_flight_goes_first() {
         let connections = Arc::new(Connections::new(10));
         let mut open_ones = Vec::new();
-        for (requests, address) in [(1, HERE), (90, HERE), (0, THERE), (9, THERE), (200, PROXY)] {
+        for (requests, address) in [(1, HERE), (90, HERE), (0, THERE), (9, THERE), (5, PROXY)] {
             let connection = open(&connections, address).await.unwrap();
             for _ in 0..requests {
                 connection.load().request_arrived();
@@ -292,21 +306,18 @@ mod tests {
             open_ones.push(connection);
         }
         let cut = |connection: &OpenConnection| connection.load().why_cut();
-        assert_eq!(connections.shed(), 1);
+        let mut order = Vec::new();
+        for _ in 0..open_ones.len() {
+            assert_eq!(connections.shed(), 1, "a tenth is one of so few");
+            let cut_now = (0..5).filter(|at| cut(&open_ones[*at]).is_some() && !order.contains(at));
+            order.extend(cut_now.collect::<Vec<_>>());
+        }
         assert_eq!(
-            open_ones.iter().map(cut).collect::<Vec<_>>(),
-            [None, Some(Cut::Overload), None, None, None]
+            order,
+            [1, 3, 0, 2, 4],
+            "the proxy is the last, and the idle one before"
         );
         open_ones[1].load().cut().await;
-        // Its requests are on their way out, and count no longer.
-        assert_eq!(connections.shed(), 3, "a tenth of 210");
-        assert_eq!(cut(&open_ones[3]), Some(Cut::Overload));
-        assert_eq!(cut(&open_ones[0]), Some(Cut::Overload));
-        assert_eq!(
-            cut(&open_ones[4]),
-            Some(Cut::Overload),
-            "the last, being a proxy"
-        );
-        assert_eq!(connections.shed(), 0, "one without requests holds nothing");
+        assert_eq!(connections.shed(), 0);
     }
 }

@@ -100,6 +100,9 @@ impl Listener {
         let open = self.connections.enter(slot, address, is_trusted, most);
         if open.is_none() {
             self.metrics.connection_refused();
+            if self.connections.may_tell() {
+                tracing::warn!(portcullis.listener = &*self.name, client.address = %address, "connection refused: its address has too many");
+            }
         }
         open
     }

@@ -17,9 +17,9 @@ use pingora_core::protocols::{
     TimingDigest, UniqueID, UniqueIDType,
 };
 use pingora_http::ResponseHeader;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufWriter, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, Sleep, sleep};
 use tokio_rustls::server::TlsStream;
 
 use super::chunks::Malformed;
@@ -40,6 +40,7 @@ pub(crate) struct ClientStream {
     replay: Bytes,
     is_http2: bool,
     connection: Arc<Connection>,
+    closing: Option<Closing>,
     socket: Arc<SocketDigest>,
     /// Pingora hands this to every request of the connection; it carries [`Connection`].
     facts: Arc<ProxyDigest>,
@@ -62,7 +63,7 @@ impl ClientStream {
             Transport::Tls(tls) => tls.get_ref().0.as_raw_fd(),
         };
         if !is_http2 {
-            connection.inbound.put_ahead(&replay);
+            connection.inbound.keep(&replay);
         }
         let socket = SocketDigest::from_raw_fd(fd);
         // Set once, here: it cannot be set already.
@@ -83,28 +84,54 @@ impl ClientStream {
                 Some(Box::new(Arc::clone(&connection))),
             )),
             connection,
+            closing: None,
         }
     }
 
     /// Ends the connection after all that was written has been read, within a bounded time.
-    async fn close(&mut self) {
-        match timeout(LINGER, self.io.shutdown()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) | Err(_) => return,
-        }
-        self.connection.inbound.open();
-        let mut unread = [0; 4096];
-        let mut rest = LINGER_BYTES;
-        let listening = async {
-            while let Ok(read) = self.read(&mut unread).await {
-                rest = rest.saturating_sub(read);
-                if read == 0 || rest == 0 {
-                    break;
-                }
+    fn poll_close(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let inbound = &self.connection.inbound;
+        let closing = self.closing.get_or_insert_with(|| {
+            inbound.open();
+            Closing {
+                alarm: Box::pin(sleep(LINGER)),
+                has_said_so: false,
+                left: LINGER_BYTES,
             }
-        };
-        let _ = timeout(LINGER, listening).await;
+        });
+        if closing.alarm.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        if !closing.has_said_so {
+            ready!(Pin::new(&mut self.io).poll_shutdown(context))?;
+            closing.has_said_so = true;
+            closing.alarm.as_mut().reset(Instant::now() + LINGER);
+            // Polled once, so that it wakes this.
+            let _ = closing.alarm.as_mut().poll(context);
+        }
+        let mut unread = [0; 4096];
+        while closing.left > 0 {
+            let mut buffer = ReadBuf::new(&mut unread);
+            // Whoever has broken off needs no patience.
+            let Ok(()) = ready!(Pin::new(&mut self.io).poll_read(context, &mut buffer)) else {
+                break;
+            };
+            if buffer.filled().is_empty() {
+                break;
+            }
+            closing.left = closing.left.saturating_sub(buffer.filled().len());
+        }
+        Poll::Ready(Ok(()))
     }
+}
+
+/// A connection on its way out.
+struct Closing {
+    alarm: Pin<Box<Sleep>>,
+    /// The caller knows that nothing more comes.
+    has_said_so: bool,
+    /// Bytes that are still listened to.
+    left: usize,
 }
 
 impl fmt::Debug for ClientStream {
@@ -132,19 +159,16 @@ impl AsyncRead for ClientStream {
         if self.connection.inbound.room_ahead().is_some() {
             return self.poll_ahead(context);
         }
-        if self.connection.inbound.fill(buffer) {
+        let malformed = |_: Malformed| io::Error::from(io::ErrorKind::InvalidData);
+        if self.connection.inbound.fill(buffer).map_err(malformed)? {
             return Poll::Ready(Ok(()));
         }
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.io).poll_read(context, buffer))?;
         let read = buffer.filled().get(before..).unwrap_or_default();
-        match self.connection.inbound.read(read) {
-            Ok(own) => {
-                buffer.set_filled(before + own);
-                Poll::Ready(Ok(()))
-            }
-            Err(Malformed) => Poll::Ready(Err(io::ErrorKind::InvalidData.into())),
-        }
+        let own = self.connection.inbound.read(read).map_err(malformed)?;
+        buffer.set_filled(before + own);
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -155,7 +179,8 @@ impl ClientStream {
         loop {
             let room = self.connection.inbound.room_ahead().unwrap_or_default();
             let Some(space) = bytes.get_mut(..room.min(1024)).filter(|it| !it.is_empty()) else {
-                // Whoever sends so much ahead is not listened to until it is its turn.
+                // Whoever sends so much ahead is not listened to until it is its turn: nothing wakes
+                // this, not even that the caller leaves.
                 return Poll::Pending;
             };
             let mut buffer = ReadBuf::new(space);
@@ -163,7 +188,7 @@ impl ClientStream {
             if buffer.filled().is_empty() {
                 return Poll::Ready(Ok(()));
             }
-            self.connection.inbound.put_ahead(buffer.filled());
+            self.connection.inbound.keep(buffer.filled());
         }
     }
 }
@@ -194,7 +219,10 @@ impl AsyncWrite for ClientStream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(context)
+        if self.is_http2 {
+            return Pin::new(&mut self.io).poll_shutdown(context);
+        }
+        self.poll_close(context)
     }
 }
 
@@ -259,7 +287,8 @@ impl AsyncWrite for Transport {
 #[async_trait]
 impl Shutdown for ClientStream {
     async fn shutdown(&mut self) {
-        self.close().await;
+        // Whoever is gone cannot be told.
+        let _ = AsyncWriteExt::shutdown(self).await;
     }
 }
 

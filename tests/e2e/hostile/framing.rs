@@ -233,3 +233,59 @@ async fn nonsense_behind_a_request_spoils_nothing_but_itself() {
     }
     assert_alive(&world).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn request_within_a_body_that_was_sent_ahead_is_none() {
+    let world = World::start().await;
+    for offset in [0, 1, 3_900, 4_000, 4_050, 4_096, 5_000, 8_192, 12_000] {
+        // Whatever is read at once, and however much is kept: this is a body.
+        let body = format!("{}{SMUGGLED}{}", "x".repeat(offset), "y".repeat(9_000));
+        let stream = [
+            request("POST", "/public/1", &["Transfer-Encoding: chunked"]) + "5\r\nhel",
+            "lo\r\n0\r\n\r\n".to_owned(),
+            request(
+                "GET",
+                "/public/2",
+                &[&format!("X-Long: {}", "z".repeat(6_000))],
+            ),
+            request(
+                "POST",
+                "/public/3",
+                &[&format!("Content-Length: {}", body.len())],
+            ) + &body,
+            request("POST", "/public/4", &["Transfer-Encoding: chunked"])
+                + &format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len()),
+            request("GET", "/public/5", &[]),
+        ]
+        .concat();
+        let pause = stream.find("lo\r\n0").unwrap();
+        for parts in [[stream.as_str(), ""], [&stream[..pause], &stream[pause..]]] {
+            world.service.forget();
+            let mut connection = Connection::open(world.gateway.address("public")).await;
+            for part in parts {
+                connection.send(part).await;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            for number in 1..=5 {
+                assert_eq!(
+                    connection.read_response().await.status,
+                    200,
+                    "{offset}: {number}"
+                );
+            }
+            let received = world.service.requests();
+            let targets: Vec<_> = received.iter().map(|it| it.target.as_str()).collect();
+            let expected = [
+                "/public/1",
+                "/public/2",
+                "/public/3",
+                "/public/4",
+                "/public/5",
+            ];
+            assert_eq!(targets, expected, "{offset}");
+            assert_eq!(received[2].body, body.as_bytes());
+            assert_eq!(received[3].body, body.as_bytes());
+        }
+    }
+    assert_alive(&world).await;
+}

@@ -42,14 +42,13 @@ async fn callers_that_take_nothing_do_not_use_up_the_memory() {
     }
     let mut most: f64 = 0.0;
     let started = Instant::now();
-    // Until the last of them is given up for want of progress.
+    // What they are given up for, sooner or later, is that they take nothing.
     while started.elapsed() < Duration::from_secs(3) {
         // Metrics answer throughout.
         most = most.max(metric("process_resident_memory_bytes").await);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert!(most < MEMORY * 1.2, "{} MiB", most / MIB);
-    assert!(most > MEMORY * 0.8, "{} MiB is no attack", most / MIB);
     assert!(metric("portcullis_connections_shed_total").await > 0.0);
     edge.gateway.wait_for_log("memory is short").await;
     let lines = edge.gateway.access_log();
@@ -74,7 +73,9 @@ async fn callers_that_take_nothing_do_not_use_up_the_memory() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_memory_requests_are_refused_and_the_admin_listener_answers() {
     let world = World::start_with(|yaml| {
-        yaml.section("overload: { memory: 1MiB, close_at_memory_percent: 100 }")
+        yaml.section(
+            "overload: { memory: 1GiB, refuse_at_memory_percent: 1, close_at_memory_percent: 100 }",
+        )
     })
     .await;
     eventually("overload", || async {
@@ -100,7 +101,10 @@ async fn without_memory_requests_are_refused_and_the_admin_listener_answers() {
     let yaml = std::fs::read_to_string(world.gateway.directory().join("portcullis.yaml")).unwrap();
     world.gateway.write(
         "portcullis.yaml",
-        &yaml.replace("memory: 1MiB", "memory: 1GiB"),
+        &yaml.replace(
+            "refuse_at_memory_percent: 1",
+            "refuse_at_memory_percent: 85",
+        ),
     );
     world.gateway.reload().await;
     eventually("service", || async {
@@ -119,7 +123,7 @@ async fn connections_beyond_the_share_are_told_to_come_back() {
     let health = steps::request("GET", "/orders/health", &[]);
     let address = world.gateway.address("public");
     let mut served = Vec::new();
-    for _ in 0..7 {
+    for _ in 0..8 {
         let mut connection = Connection::open(address).await;
         assert_eq!(connection.request(&health).await.status, 200);
         served.push(connection);
@@ -188,7 +192,7 @@ async fn connection_of_a_crowded_moment_is_served_when_there_is_room() {
     .await;
     let address = world.gateway.address("public");
     let mut others = Vec::new();
-    for _ in 0..7 {
+    for _ in 0..8 {
         let mut connection = Connection::open(address).await;
         let health = steps::request("GET", "/orders/health", &[]);
         assert_eq!(connection.request(&health).await.status, 200);
