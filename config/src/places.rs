@@ -3,7 +3,7 @@
 //! A second parser makes this index from its events. It only locates: what a document says is
 //! decided by the parser of record ([`crate::node`]), and a path that the two see differently is
 //! shown at the nearest place that is known. It refuses what the parser of record would accept or
-//! take long to refuse: anchors, aliases, merge keys, a second document, deep nesting.
+//! take long to refuse: anchors, aliases, tags, merge keys, a second document, deep nesting.
 
 use std::collections::BTreeMap;
 
@@ -44,6 +44,7 @@ pub(crate) enum RefusalKind {
     Syntax(String),
     Anchor,
     Alias,
+    Tag,
     MergeKey,
     SecondDocument,
     TooDeep,
@@ -159,17 +160,17 @@ impl Reader {
                 self.refusals.push(refusal(RefusalKind::Alias));
                 self.scalar("*", ScalarStyle::Plain, span);
             }
-            Event::Scalar(text, style, anchor, _) => {
-                self.refuse_anchor(*anchor, span);
+            Event::Scalar(text, style, anchor, tag) => {
+                self.refuse_properties(*anchor, tag.is_some(), span);
                 self.scalar(text, *style, span);
             }
-            Event::SequenceStart(anchor, _) => {
-                self.refuse_anchor(*anchor, span);
+            Event::SequenceStart(anchor, tag) => {
+                self.refuse_properties(*anchor, tag.is_some(), span);
                 let path = self.begin(span);
                 self.open.push(Open::List { path, next: 0 });
             }
-            Event::MappingStart(anchor, _) => {
-                self.refuse_anchor(*anchor, span);
+            Event::MappingStart(anchor, tag) => {
+                self.refuse_properties(*anchor, tag.is_some(), span);
                 let path = self.begin(span);
                 self.open.push(Open::Mapping { path, key: None });
             }
@@ -182,12 +183,15 @@ impl Reader {
         Ok(())
     }
 
-    fn refuse_anchor(&mut self, anchor: usize, span: Span) {
-        if anchor != 0 {
-            self.refusals.push(Refusal {
-                kind: RefusalKind::Anchor,
-                place: start_of(span.start),
-            });
+    fn refuse_properties(&mut self, anchor: usize, has_tag: bool, span: Span) {
+        for (kind, is_there) in [
+            (RefusalKind::Anchor, anchor != 0),
+            (RefusalKind::Tag, has_tag),
+        ] {
+            if is_there {
+                let place = start_of(span.start);
+                self.refusals.push(Refusal { kind, place });
+            }
         }
     }
 

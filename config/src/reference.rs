@@ -18,7 +18,7 @@ service team. Both are read again while the gateway runs.
 - Relative paths start at the file that names them. `${VAR}` is not expanded anywhere.
 - Durations are whole numbers with `ms`, `s`, `m` or `h`; sizes with `B`, `KiB`, `MiB` or `GiB`.
 - Secrets are never written here: `{ env: NAME }` or `{ file: path }` says where they are.
-- Anchors, aliases, tags of your own and several documents in one file are not supported.
+- Anchors, aliases, tags and several documents in one file are not supported.
 - Names are 1 to 64 ASCII letters, digits, `.`, `_` and `-`, a letter or digit first.
 ";
 

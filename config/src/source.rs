@@ -196,16 +196,6 @@ impl Source {
                 let error = Diagnostic::error(codes::UNSUPPORTED_YAML, &self.path, place, message);
                 vec![error.with_help("put it in quotes")]
             }
-            Fault::Tag(path) => {
-                let place = self.places.of(path);
-                let error = Diagnostic::error(
-                    codes::UNSUPPORTED_YAML,
-                    &self.path,
-                    place,
-                    "tags (`!name`) are not supported",
-                );
-                vec![error.with_help("write the value without it")]
-            }
         }
     }
 }
@@ -220,6 +210,9 @@ fn refused(path: &Path, refusal: &Refusal) -> Diagnostic {
             .with_help("write the value where it is used"),
         RefusalKind::Alias => unsupported("aliases (`*name`) are not supported")
             .with_help("write the value here again"),
+        RefusalKind::Tag => {
+            unsupported("tags (`!name`) are not supported").with_help("write the value without it")
+        }
         RefusalKind::MergeKey => unsupported("merge keys (`<<`) are not supported")
             .with_help("write the keys here again"),
         RefusalKind::SecondDocument => unsupported("a second document begins here")

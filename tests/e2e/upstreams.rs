@@ -659,15 +659,19 @@ async fn caller_that_gives_up_frees_the_service() {
         service.address()
     ))
     .await;
-    service.next(Behaviour::Stall);
-    let mut connection = Connection::open(gateway.address("public")).await;
-    connection.send(request("GET", ANY, &[])).await;
-    service.wait_for_requests(1).await;
-    drop(connection);
-    eventually("end of the abandoned request", || async {
-        let lines = gateway.access_log();
-        (!lines.is_empty()).then_some(())
-    })
-    .await;
+    // Also when there is more to be read than is read ahead.
+    for (count, further) in [(1, 0), (2, 100_000)] {
+        service.next(Behaviour::Stall);
+        let mut connection = Connection::open(gateway.address("public")).await;
+        let next = request("GET", ANY, &[&format!("X: {}", "x".repeat(1000))]);
+        let further = next.repeat(further / next.len());
+        connection.send(request("GET", ANY, &[]) + &further).await;
+        service.wait_for_requests(count).await;
+        connection.finish_sending().await;
+        eventually("end of the abandoned request", || async {
+            (gateway.access_log().len() >= count).then_some(())
+        })
+        .await;
+    }
     assert_eq!(get(&gateway).await.status, 200);
 }

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use super::NodePath;
 
@@ -32,8 +32,6 @@ pub(crate) enum Fault {
     DuplicateKey(NodePath),
     /// A key of the mapping at this path is no string; it is not in the tree.
     KeyNotString(NodePath),
-    /// The value at this path has a `!tag`; it is not in the tree.
-    Tag(NodePath),
 }
 
 impl Node {
@@ -200,13 +198,5 @@ impl<'de> Visitor<'de> for Seed<'_> {
             }
         }
         Ok(Node::Mapping(entries))
-    }
-
-    fn visit_enum<A: EnumAccess<'de>>(self, tagged: A) -> Result<Node, A::Error> {
-        use serde::de::{IgnoredAny, VariantAccess};
-        self.faults.borrow_mut().push(Fault::Tag(self.path));
-        let (_tag, content): (IgnoredAny, _) = tagged.variant()?;
-        content.newtype_variant::<IgnoredAny>()?;
-        Ok(Node::Null)
     }
 }

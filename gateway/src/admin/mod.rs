@@ -32,10 +32,10 @@ use tokio::time::{sleep, timeout};
 use status::{Readiness, StatusSource};
 
 /// Connections at a time; further ones wait to be accepted.
-const MAX_CONNECTIONS: usize = 64;
+const MAX_CONNECTIONS: usize = 256;
 
 /// For the head of the request.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+const HEADER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// For a whole connection, the response included.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);

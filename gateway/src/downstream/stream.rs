@@ -4,7 +4,7 @@
 use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -17,7 +17,7 @@ use pingora_core::protocols::{
     TimingDigest, UniqueID, UniqueIDType,
 };
 use pingora_http::ResponseHeader;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_rustls::server::TlsStream;
@@ -31,6 +31,8 @@ const WRITE_BUFFER: usize = 4096;
 /// bytes resets it, and the caller may lose the response that it was about to read.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 256 * 1024;
+/// How often a caller that has sent much ahead is looked for.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A caller's connection.
 pub(crate) struct ClientStream {
@@ -41,6 +43,8 @@ pub(crate) struct ClientStream {
     is_http2: bool,
     connection: Arc<Connection>,
     closing: Option<Closing>,
+    /// For a caller that has sent much ahead.
+    watch: Option<Pin<Box<Sleep>>>,
     socket: Arc<SocketDigest>,
     /// Pingora hands this to every request of the connection; it carries [`Connection`].
     facts: Arc<ProxyDigest>,
@@ -58,10 +62,7 @@ impl ClientStream {
         is_http2: bool,
         connection: Arc<Connection>,
     ) -> Self {
-        let fd = match &transport {
-            Transport::Plain(tcp) => tcp.as_raw_fd(),
-            Transport::Tls(tls) => tls.get_ref().0.as_raw_fd(),
-        };
+        let fd = transport.tcp().as_raw_fd();
         if !is_http2 {
             connection.inbound.keep(&replay);
         }
@@ -85,6 +86,7 @@ impl ClientStream {
             )),
             connection,
             closing: None,
+            watch: None,
         }
     }
 
@@ -179,9 +181,8 @@ impl ClientStream {
         loop {
             let room = self.connection.inbound.room_ahead().unwrap_or_default();
             let Some(space) = bytes.get_mut(..room.min(1024)).filter(|it| !it.is_empty()) else {
-                // Whoever sends so much ahead is not listened to until it is its turn: nothing wakes
-                // this, not even that the caller leaves.
-                return Poll::Pending;
+                // Whoever sends so much ahead is not read from until it is its turn.
+                return self.poll_left(context);
             };
             let mut buffer = ReadBuf::new(space);
             ready!(Pin::new(&mut self.io).poll_read(context, &mut buffer))?;
@@ -190,6 +191,22 @@ impl ClientStream {
             }
             self.connection.inbound.keep(buffer.filled());
         }
+    }
+
+    /// Ready when the caller has left, although there is more to be read: the socket would say so all
+    /// the time, so it is asked now and then.
+    fn poll_left(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self { io, watch, .. } = self;
+        let tcp = io.get_ref().tcp();
+        let alarm = watch.get_or_insert_with(|| Box::pin(sleep(LOOK_INTERVAL)));
+        while alarm.as_mut().poll(context).is_ready() {
+            let ready = pin!(tcp.ready(Interest::READABLE)).poll(context);
+            if matches!(ready, Poll::Ready(Ok(ready)) if ready.is_read_closed()) {
+                return Poll::Ready(Ok(()));
+            }
+            alarm.as_mut().reset(Instant::now() + LOOK_INTERVAL);
+        }
+        Poll::Pending
     }
 }
 
@@ -223,6 +240,15 @@ impl AsyncWrite for ClientStream {
             return Pin::new(&mut self.io).poll_shutdown(context);
         }
         self.poll_close(context)
+    }
+}
+
+impl Transport {
+    fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Plain(tcp) => tcp,
+            Self::Tls(tls) => tls.get_ref().0,
+        }
     }
 }
 
