@@ -2,8 +2,8 @@
 //! it has taken on.
 //!
 //! Memory is looked at several times a second. Above the first threshold new requests are refused with
-//! 503; above the second, the connections with the most requests in flight are closed, a tenth of all
-//! requests at each look. Health and metrics have a thread of their own and answer throughout.
+//! 503; above the second, no connection is accepted, and those with the most requests in flight are
+//! closed, as many at each look as it takes. Health and metrics have a thread of their own and answer throughout.
 //!
 //! Resident memory says too much once the load has gone: the allocator gives pages back when it is
 //! asked for others, and somebody who is refused asks for none. So it counts for no more than what is
@@ -23,8 +23,8 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::downstream::connections::Connections;
 use crate::gateway::Gateway;
 
-/// Between two looks. A gigabit fills 12 MB in this time.
-const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// Between two looks. Ten gigabits fill 60 MB in this time.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// More than a connection holds by itself, with TLS and HTTP/2; a head that is being read comes on top.
 const CONNECTION_BYTES: u64 = 128 * 1024;
@@ -57,6 +57,11 @@ impl Gauge {
     pub(crate) fn accepts_requests(&self, is_surplus: bool) -> bool {
         self.pressure.load(Ordering::Relaxed) == Pressure::None as u8
             && !(is_surplus && self.is_crowded.load(Ordering::Relaxed))
+    }
+
+    /// Whether connections are closed, so that no more are accepted.
+    pub(crate) fn closes_connections(&self) -> bool {
+        self.pressure.load(Ordering::Relaxed) == Pressure::Closing as u8
     }
 
     /// Whether too many connections are open.
@@ -117,9 +122,20 @@ pub(crate) async fn watch(gateway: Arc<Gateway>, connections: Arc<Connections>) 
             }
         }
         if pressure == Pressure::Closing {
-            gateway.metrics().connections_shed(connections.shed());
+            let enough = all / 100 * u64::from(thresholds.refuse_at_memory_percent);
+            let percent = share_to_close(used, enough, at_rest);
+            gateway
+                .metrics()
+                .connections_shed(connections.shed(percent));
         }
     }
+}
+
+/// The percentage of what is going on that has to end for memory to be `enough` again, if all of it
+/// holds the same; no more than half at once, since what was closed shows with the next look only.
+fn share_to_close(used: u64, enough: u64, at_rest: u64) -> u64 {
+    let held = used.saturating_sub(at_rest).max(1);
+    (used.saturating_sub(enough) / held.div_ceil(100)).clamp(10, 50)
 }
 
 fn pressure(used: u64, available: u64, thresholds: &Thresholds) -> Pressure {
@@ -200,6 +216,20 @@ mod tests {
             assert_eq!(pressure(used, 100, &thresholds), expected, "{used}");
         }
         assert_eq!(pressure(1, 0, &thresholds), Pressure::Closing);
+    }
+
+    #[test]
+    fn more_is_closed_the_more_is_held_too_much() {
+        for (used, enough, at_rest, expected) in [
+            (100, 85, 40, 15 * 100 / 60),
+            (100, 99, 40, 10),
+            (400, 85, 40, 50),
+            (100, 85, 100, 50),
+            (85, 85, 40, 10),
+        ] {
+            let share = share_to_close(used * MIB, enough * MIB, at_rest * MIB);
+            assert!(share.abs_diff(expected) <= 1, "{used} {enough}: {share}");
+        }
     }
 
     #[test]

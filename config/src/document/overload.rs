@@ -12,7 +12,8 @@ pub struct Overload {
     pub memory: Option<ByteSize>,
     /// Percentage of `memory` above which new requests are refused. Default: 85.
     pub refuse_at_memory_percent: Option<u32>,
-    /// Percentage of `memory` above which the connections with the most requests in flight are closed.
+    /// Percentage of `memory` above which no connection is accepted, and those with the most requests
+    /// in flight are closed.
     /// Default: 95.
     pub close_at_memory_percent: Option<u32>,
     /// Percentage of `limits.connections` above which the requests of new connections are refused.

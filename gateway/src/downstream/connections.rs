@@ -142,11 +142,11 @@ impl Connections {
         }
     }
 
-    /// Cuts off a tenth of what is going on. Says how many connections that were. Who has many streams
+    /// Cuts off this percentage of what is going on. Says how many connections that were. Who has many streams
     /// open and takes nothing holds the most memory, and is the first to go; then who has one request
     /// in flight, then who has none, such as half of a head; trusted proxies, which speak for many, are
     /// the last.
-    pub(crate) fn shed(&self) -> usize {
+    pub(crate) fn shed(&self, percent: u64) -> usize {
         let mut loads: Vec<_> = self
             .open()
             .loads
@@ -159,7 +159,7 @@ impl Connections {
         let all: u64 = loads.iter().map(|(requests, _)| weight(*requests)).sum();
         let (mut given_up, mut count) = (0, 0);
         for (requests, load) in loads {
-            if given_up * 10 >= all {
+            if given_up * 100 >= all * percent {
                 break;
             }
             given_up += weight(requests);
@@ -308,7 +308,7 @@ mod tests {
         let cut = |connection: &OpenConnection| connection.load().why_cut();
         let mut order = Vec::new();
         for _ in 0..open_ones.len() {
-            assert_eq!(connections.shed(), 1, "a tenth is one of so few");
+            assert_eq!(connections.shed(10), 1, "a tenth is one of so few");
             let cut_now = (0..5).filter(|at| cut(&open_ones[*at]).is_some() && !order.contains(at));
             order.extend(cut_now.collect::<Vec<_>>());
         }
@@ -318,6 +318,6 @@ mod tests {
             "the proxy is the last, and the idle one before"
         );
         open_ones[1].load().cut().await;
-        assert_eq!(connections.shed(), 0);
+        assert_eq!(connections.shed(10), 0);
     }
 }

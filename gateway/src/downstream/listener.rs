@@ -30,7 +30,7 @@ use crate::workers::Workers;
 /// What every HTTP/2 connection begins with (RFC 9113 §3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Before the next try when no connection can be accepted, as when descriptors run out.
+/// Before the next try when no connection can be accepted, as when descriptors or memory run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// A bound socket with all that its connections need.
@@ -51,6 +51,9 @@ impl Listener {
     /// of them keeps the workers alive.
     pub(crate) async fn accept(self, socket: TcpListener, workers: Arc<Workers>) {
         loop {
+            while self.gateway.overload().closes_connections() {
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
             let slot = self.connections.slot().await;
             match socket.accept().await {
                 Ok((tcp, peer)) => self.hand_over(tcp, peer, slot, &workers),

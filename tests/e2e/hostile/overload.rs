@@ -29,7 +29,7 @@ async fn take_nothing(edge: &Edge) -> Connection {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn callers_that_take_nothing_do_not_use_up_the_memory() {
-    // Eight connections would hold half a gigabyte.
+    // Sixteen connections would hold a gigabyte.
     const MEMORY: f64 = 250.0 * MIB;
     let section = "overload: { memory: 250MiB }";
     let edge = Edge::start_with(ORDERS_POLICY_WITHOUT_TOKENS, section).await;
@@ -37,7 +37,7 @@ async fn callers_that_take_nothing_do_not_use_up_the_memory() {
         .always(Response::new(200).body(vec![b'x'; 1_000_000]));
     let metric = async |name: &str| edge.gateway.metrics().await.value(name, &[]);
     let mut hostile = Vec::new();
-    for _ in 0..8 {
+    for _ in 0..16 {
         hostile.push(take_nothing(&edge).await);
     }
     let mut most: f64 = 0.0;
@@ -48,7 +48,8 @@ async fn callers_that_take_nothing_do_not_use_up_the_memory() {
         most = most.max(metric("process_resident_memory_bytes").await);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert!(most < MEMORY * 1.2, "{} MiB", most / MIB);
+    // They hold a gigabyte otherwise; between two looks, some of it comes through.
+    assert!(most < MEMORY * 1.5, "{} MiB", most / MIB);
     assert!(metric("portcullis_connections_shed_total").await > 0.0);
     edge.gateway.wait_for_log("memory is short").await;
     let lines = edge.gateway.access_log();
