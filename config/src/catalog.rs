@@ -22,6 +22,9 @@ use crate::resolve::policies::{PolicySource, Surroundings, policies};
 pub struct Catalog {
     /// Names of upstreams.
     pub upstreams: Vec<String>,
+    /// Those of them that speak HTTP/2.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub http2_upstreams: Vec<String>,
     /// Names of issuers.
     pub issuers: Vec<String>,
     /// The scope registry.
@@ -107,6 +110,12 @@ impl Catalog {
                 .iter()
                 .map(|upstream| upstream.name.clone())
                 .collect(),
+            http2_upstreams: config
+                .upstreams
+                .iter()
+                .filter(|upstream| upstream.http2)
+                .map(|upstream| upstream.name.clone())
+                .collect(),
             issuers: config
                 .issuers
                 .iter()
@@ -176,6 +185,7 @@ impl Catalog {
         let routes = self.routes.iter().filter(|route| route.owner != owner);
         Surroundings {
             upstreams: Names::known(self.upstreams.iter().cloned()),
+            http2_upstreams: self.http2_upstreams.iter().cloned().collect(),
             issuers: Names::known(self.issuers.iter().cloned()),
             scopes: scopes
                 .filter_map(|scope| Some((scope.scope.parse().ok()?, scope.owner.clone())))

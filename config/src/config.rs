@@ -212,10 +212,25 @@ pub struct Route {
     pub upstream: usize,
     /// Whether the caller's `Authorization` goes to the service.
     pub forward_authorization: bool,
+    /// Whether WebSockets are opened.
+    pub websocket: bool,
+    /// Its own limits.
+    pub limits: RouteLimits,
     /// Owners of more specific routes that may take requests of this one.
     pub yields_to: Vec<String>,
     /// Index into [`Config::policy_files`]: the file that defines it.
     pub file: usize,
+}
+
+/// Limits of one route; what is `None` is as for all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RouteLimits {
+    /// In place of [`Limits::body_bytes`].
+    pub body_bytes: Option<u64>,
+    /// In place of [`Upstream::response_timeout`].
+    pub response_timeout: Option<Duration>,
+    /// In place of [`Limits::websocket_idle_timeout`].
+    pub websocket_idle_timeout: Option<Duration>,
 }
 
 /// The access log.
@@ -267,6 +282,12 @@ pub struct Limits {
     pub token_bytes: usize,
     /// Concurrent HTTP/2 streams on a connection.
     pub http2_streams: u32,
+    /// How long a connection takes requests.
+    pub connection_age: Duration,
+    /// Longest silence in a WebSocket.
+    pub websocket_idle_timeout: Duration,
+    /// How long a WebSocket may be open.
+    pub websocket_age: Duration,
     /// Requests on a connection.
     pub requests_per_connection: u32,
 }

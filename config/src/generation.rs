@@ -75,6 +75,12 @@ impl Base {
         let surroundings = Surroundings {
             upstreams: platform.upstream_names.clone(),
             issuers: platform.issuer_names.clone(),
+            http2_upstreams: platform
+                .upstreams
+                .iter()
+                .filter(|upstream| upstream.http2)
+                .map(|upstream| upstream.name.clone())
+                .collect(),
             ..Surroundings::default()
         };
         Ok(Self {

@@ -47,7 +47,7 @@ mod url;
 pub use catalog::{Catalog, CatalogRoute, CatalogScope, check_policy};
 pub use config::{
     AccessLog, Address, ClientCertificates, ClientIdentity, Config, Issuer, KeySource, Limits,
-    Listener, ListenerTls, Overload, PolicyFile, Route, ServerCertificate, Shutdown,
+    Listener, ListenerTls, Overload, PolicyFile, Route, RouteLimits, ServerCertificate, Shutdown,
     SubjectDisclosure, Upstream, UpstreamTls,
 };
 pub use containment::reload;

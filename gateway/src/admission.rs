@@ -1,6 +1,6 @@
 //! The story of a request: who asks, for what, and whether they may.
 
-use portcullis_policy::{self as policy, Access, Permit};
+use portcullis_policy::{self as policy, Access, Denial, Permit};
 
 use crate::authentication::access_token;
 use crate::downstream::credential;
@@ -8,6 +8,7 @@ use crate::downstream::request::{Arrived, check_length};
 use crate::exchange::Exchange;
 use crate::overload;
 use crate::refusal::{Fault, Refusal};
+use crate::websocket::handshake;
 
 /// A request in, a permit or a refusal out.
 ///
@@ -44,6 +45,16 @@ pub(crate) async fn admit(
         }
     };
     let permit = policy::decide(route, principal.as_ref(), now)?; // may it
-    check_length(header, limits)?;
+    let settings = snapshot.route(route.id).ok_or(Fault::Internal)?;
+    check_length(
+        header,
+        settings.limits.body_bytes.unwrap_or(limits.body_bytes),
+    )?;
+    if handshake::is_asked_for(header) {
+        handshake::check_request(header)?;
+        if !settings.websocket {
+            return Err(Denial::WebSocketNotAllowed.into());
+        }
+    }
     Ok(permit)
 }

@@ -1,10 +1,10 @@
 //! What one request carries between the phases of Pingora's proxy: Pingora's `CTX`.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use http::{HeaderValue, Method, Uri, Version};
+use http::{HeaderValue, Method, StatusCode, Uri, Version};
 use pingora_core::{Error, ErrorType};
 use pingora_http::RequestHeader;
 use portcullis_policy::{Denial, Permit, RouteId, UnixTime};
@@ -16,11 +16,12 @@ use crate::downstream::forwarding::Origin;
 use crate::downstream::request::authority_text;
 use crate::downstream::trace::{self, Trace};
 use crate::refusal::{Fault, Refusal};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Route, Snapshot};
 use crate::telemetry::access_log::{self, Entry};
 use crate::telemetry::metrics::InFlightRequest;
 use crate::telemetry::{NONE, Outcome};
 use crate::upstream::Upstream;
+use crate::websocket::tunnel::Tunnel;
 
 /// One request, from its arrival to the end of its response.
 #[derive(Debug)]
@@ -40,6 +41,10 @@ pub struct Exchange {
     pub(crate) attempts: Attempts,
     /// What has come of the request's body, for the attempt under way.
     pub(crate) upload: Progress,
+    /// When it was answered, if what follows is no part of the answer.
+    answered_after: Option<Duration>,
+    /// What takes its place, on its way to the connection.
+    tunnel: Mutex<Option<Box<Tunnel>>>,
     /// What to say of it should it be cut off.
     asked: Option<(Method, Uri, Version)>,
     is_finished: bool,
@@ -87,9 +92,34 @@ impl Exchange {
             admission: None,
             attempts: Attempts::default(),
             upload: Progress::default(),
+            answered_after: None,
+            tunnel: Mutex::new(None),
             asked: None,
             is_finished: false,
         }
+    }
+
+    /// The request opens a WebSocket: what this was goes on in the returned one, and [`Tunnel`] has to
+    /// be given back with [`Exchange::becomes`].
+    pub(crate) fn switch_protocols(&mut self) -> Box<Self> {
+        self.attempts.answered = Some(StatusCode::SWITCHING_PROTOCOLS.as_u16());
+        self.answered_after = Some(self.arrived.elapsed());
+        let mut successor = Self::new(Arc::clone(&self.snapshot));
+        successor.is_finished = true;
+        Box::new(std::mem::replace(self, successor))
+    }
+
+    /// What goes on in place of the request.
+    pub(crate) fn becomes(&mut self, tunnel: Tunnel) {
+        self.tunnel = Mutex::new(Some(Box::new(tunnel)));
+    }
+
+    /// What goes on in place of the request, once.
+    pub(crate) fn take_tunnel(&self) -> Option<Box<Tunnel>> {
+        self.tunnel
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 
     /// Takes in what the head says about the request itself.
@@ -229,9 +259,36 @@ impl Exchange {
         }
     }
 
+    /// The route that the request belongs to.
+    pub(crate) fn route(&self) -> Option<&Route> {
+        self.snapshot.route(self.route?)
+    }
+
     /// The upstream that the request is for.
     pub(crate) fn upstream(&self) -> Option<&Arc<Upstream>> {
-        Some(&self.snapshot.route(self.route?)?.upstream)
+        Some(&self.route()?.upstream)
+    }
+
+    /// How long the service may be silent.
+    pub(crate) fn response_timeout(&self) -> Duration {
+        self.route()
+            .map(|route| {
+                let own = route.limits.response_timeout;
+                own.unwrap_or(route.upstream.response_timeout)
+            })
+            .unwrap_or_default()
+    }
+
+    /// The most bytes that the request's body may have.
+    pub(crate) fn body_bytes(&self) -> u64 {
+        self.route()
+            .and_then(|route| route.limits.body_bytes)
+            .unwrap_or(self.snapshot.config().limits.body_bytes)
+    }
+
+    /// Whether something else goes on in place of the request, which ends it.
+    pub(crate) const fn is_handed_over(&self) -> bool {
+        self.is_finished
     }
 
     /// Records how the request ended, in the metrics and the access log.
@@ -250,13 +307,14 @@ impl Exchange {
             // The caller left while it was being decided.
             Verdict::Pending => (Outcome::Denied, "caller_left"),
         };
-        let route = self.route.and_then(|route| self.snapshot.route(route));
+        let answered_after = self.answered_after.unwrap_or(duration);
+        let route = self.route();
         let metrics = route.map_or_else(|| self.snapshot.no_route(), |route| &route.metrics);
-        metrics.record(outcome, code, duration);
+        metrics.record(outcome, code, answered_after);
         let upstream = self.upstream().filter(|_| self.attempts.count > 0);
         let upstream_duration = self.attempts.since.map(|since| since.elapsed());
         if let (Some(upstream), Some(duration)) = (upstream, upstream_duration) {
-            upstream.metrics.finished(duration);
+            upstream.metrics.finished(duration.min(answered_after));
         }
         let Some(log) = self.snapshot.access_log() else {
             return;

@@ -8,6 +8,7 @@
 //!    (`downstream::credential`), who that is ([`authentication`], with keys from [`issuer`]), and
 //!    `policy::decide`, which alone makes a permit. Whatever else comes of it is a [`refusal`].
 //! 4. [`upstream`]: with a permit, a peer; forgeries stripped, identity injected.
+//!    A WebSocket is carried by `websocket`.
 //! 5. [`telemetry`]: always, one line in the access log and the metrics.
 //!
 //! [`server`] puts it together, on worker threads with a runtime each, `overload` keeps it alive,
@@ -30,4 +31,5 @@ pub mod server;
 pub mod snapshot;
 pub mod telemetry;
 pub mod upstream;
+mod websocket;
 mod workers;

@@ -1,5 +1,6 @@
 //! The phases of Pingora's proxy, in running order; each is a few lines that call whoever knows.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -7,7 +8,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::TRANSFER_ENCODING;
 use http::{HeaderValue, Version};
+use pingora_core::connectors::TransportConnector;
 use pingora_core::modules::http::HttpModules;
+use pingora_core::protocols::Stream;
+use pingora_core::protocols::http::v1::client::HttpSession;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, ErrorSource, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -24,6 +28,8 @@ use crate::gateway::Gateway;
 use crate::refusal::{Fault, Refusal};
 use crate::telemetry::metrics::labels::UpstreamFailure;
 use crate::upstream::request::{self, ForwardAuthorization, Injected};
+use crate::websocket::tunnel::Tunnel;
+use crate::websocket::{handshake, service};
 
 /// For the rest of a body that nobody waits for any more.
 const AFTER_RESPONSE: Duration = Duration::from_secs(1);
@@ -32,14 +38,66 @@ const AFTER_RESPONSE: Duration = Duration::from_secs(1);
 pub(crate) const MAX_ATTEMPTS: usize = 6;
 
 /// The gateway as Pingora's proxy calls it.
-#[derive(Debug)]
 pub struct Proxy {
     gateway: Arc<Gateway>,
+    /// For WebSockets, each of which has a connection of its own.
+    connector: TransportConnector,
 }
 
 impl Proxy {
-    pub(crate) const fn new(gateway: Arc<Gateway>) -> Self {
-        Self { gateway }
+    pub(crate) const fn new(gateway: Arc<Gateway>, connector: TransportConnector) -> Self {
+        Self { gateway, connector }
+    }
+
+    /// Makes the service's handshake of a permitted request, and relays what comes of it. The WebSocket
+    /// itself is carried by whoever drives the connection.
+    async fn open_websocket(
+        &self,
+        session: &mut Session,
+        exchange: &mut Box<Exchange>,
+    ) -> Result<()> {
+        let (stream, peer) = self.connect(exchange).await?;
+        let mut request = session.req_header().clone();
+        write_request(session.req_header(), &mut request, exchange)?;
+        let patience = exchange.response_timeout();
+        let answer = service::shake_hands(stream, &peer, request, patience).await;
+        match answer.inspect_err(|error| record_failure(exchange, error))? {
+            service::Answer::Opened(opened) => {
+                let handed_over = exchange.switch_protocols();
+                exchange.becomes(Tunnel::new(handed_over, session.req_header(), opened));
+                // Pingora gives the connection back, as it does for another request.
+                session.set_keepalive(Some(0));
+                session.set_keepalive_reuses_remaining(Some(1));
+                Ok(())
+            }
+            service::Answer::Refused(service, head) => {
+                relay(session, exchange, *service, head).await
+            }
+        }
+    }
+
+    /// A new connection to the service: to another of its addresses for each attempt.
+    async fn connect(&self, exchange: &mut Exchange) -> Result<(Stream, Box<HttpPeer>)> {
+        loop {
+            let peer = next_peer(exchange)?;
+            match self.connector.new_stream(&*peer).await {
+                Ok(stream) => return Ok((stream, peer)),
+                Err(error) => {
+                    record_failure(exchange, &error);
+                    if !may_retry(exchange) {
+                        return Err(error.into_up());
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Proxy")
+            .field("gateway", &self.gateway)
+            .finish_non_exhaustive()
     }
 }
 
@@ -68,6 +126,10 @@ impl ProxyHttp for Proxy {
         match admission::admit(session.req_header(), exchange, overload).await {
             Ok(permit) => {
                 exchange.admit(permit);
+                if handshake::is_asked_for(session.req_header()) {
+                    self.open_websocket(session, exchange).await?;
+                    return Ok(true);
+                }
                 if session.is_http2() && !session.as_mut().is_body_done() {
                     body_clock::expect_within(exchange.snapshot().config().limits.body_timeout);
                 }
@@ -90,22 +152,9 @@ impl ProxyHttp for Proxy {
         _: &mut Session,
         exchange: &mut Box<Exchange>,
     ) -> Result<Box<HttpPeer>> {
-        exchange.permit()?;
-        let upstream = Arc::clone(exchange.upstream().ok_or_else(no_upstream)?);
-        let attempts = &mut exchange.attempts;
-        attempts.since.get_or_insert_with(Instant::now);
-        if attempts.count > 0 {
-            upstream.metrics.retried();
-        }
-        attempts.count += 1;
-        let Some((address, peer)) = upstream.next_peer() else {
-            upstream.metrics.failed(UpstreamFailure::ConnectRefused);
-            return Err(Error::explain(ErrorType::ConnectNoRoute, "no address is known").into_up());
-        };
-        attempts.address = Some(address);
         // The body is sent from its beginning.
         exchange.upload = Progress::default();
-        Ok(peer)
+        next_peer(exchange)
     }
 
     /// Runs when no connection was made: nothing was sent, so any request may be tried again.
@@ -128,37 +177,7 @@ impl ProxyHttp for Proxy {
         upstream_request: &mut RequestHeader,
         exchange: &mut Box<Exchange>,
     ) -> Result<()> {
-        let permit = exchange.permit()?;
-        let snapshot = exchange.snapshot();
-        let route = snapshot.route(permit.route().id).ok_or_else(no_upstream)?;
-        let origin = exchange.origin().ok_or_else(no_upstream)?;
-        let injected = Injected {
-            request_id: exchange.request_id_value(),
-            trace: exchange.trace(),
-            origin,
-            trace_state: session
-                .req_header()
-                .headers
-                .get_all(&TRACESTATE)
-                .iter()
-                .map(HeaderValue::clone)
-                .collect(),
-        };
-        let authorization = match route.forward_authorization {
-            true => ForwardAuthorization::Yes,
-            false => ForwardAuthorization::No,
-        };
-        let forgeries = request::prepare(
-            upstream_request,
-            permit,
-            authorization,
-            snapshot.service_headers(),
-            &injected,
-        );
-        if forgeries > 0 && exchange.attempts.count == 1 {
-            route.metrics.identity_headers_stripped(forgeries);
-        }
-        Ok(())
+        write_request(session.req_header(), upstream_request, exchange)
     }
 
     /// Runs for each part of the request's body.
@@ -173,9 +192,10 @@ impl ProxyHttp for Proxy {
         let is_hurried = exchange.attempts.answered.is_none();
         let snapshot = Arc::clone(exchange.snapshot());
         let limits = &snapshot.config().limits;
+        let most = exchange.body_bytes();
         exchange
             .upload
-            .add(bytes, limits, is_hurried)
+            .add(bytes, most, limits, is_hurried)
             .map_err(|denial| {
                 let kind = ErrorType::HTTPStatus(denial.status());
                 Error::explain(kind, denial.title()).into_down()
@@ -184,10 +204,7 @@ impl ProxyHttp for Proxy {
             body_clock::expect_nothing();
         } else if exchange.attempts.answered.is_none() {
             // Until the service has taken this part, the caller is not asked for the next one.
-            let taken = exchange
-                .upstream()
-                .map(|upstream| upstream.response_timeout);
-            body_clock::expect_within(limits.body_timeout + taken.unwrap_or_default());
+            body_clock::expect_within(limits.body_timeout + exchange.response_timeout());
         }
         Ok(())
     }
@@ -319,12 +336,25 @@ impl ProxyHttp for Proxy {
         _: Option<&Error>,
         exchange: &mut Box<Exchange>,
     ) {
+        if exchange.is_handed_over() {
+            return;
+        }
         let status = session
             .response_written()
             .map(|response| response.status.as_u16());
         let (received, sent) = (session.body_bytes_read(), session.body_bytes_sent());
         let line = RequestLine::of(session.req_header());
         exchange.finish(&line, status, received as u64, sent as u64);
+    }
+
+    /// Runs when the connection goes on: what it is handed is the WebSocket that was opened, if one was.
+    fn persist_connection_context(
+        &self,
+        _: &Session,
+        exchange: &Box<Exchange>,
+    ) -> Option<Box<dyn Any + Send + Sync>> {
+        let tunnel: Box<dyn Any + Send + Sync> = exchange.take_tunnel()?;
+        Some(tunnel)
     }
 
     /// What failed is in the access log with its code, and counted; Pingora's line would have the
@@ -350,10 +380,95 @@ fn expect_rest_of_body(session: &mut Session, exchange: &Exchange) {
     if !session.is_http2() || session.as_mut().is_body_done() {
         return;
     }
-    if let Some(upstream) = exchange.upstream() {
-        let limit = exchange.snapshot().config().limits.body_timeout;
-        body_clock::expect_within(limit + upstream.response_timeout);
+    let limit = exchange.snapshot().config().limits.body_timeout;
+    body_clock::expect_within(limit + exchange.response_timeout());
+}
+
+/// A peer for the next attempt: another address each time.
+fn next_peer(exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
+    exchange.permit()?;
+    let patience = exchange.response_timeout();
+    let upstream = Arc::clone(exchange.upstream().ok_or_else(no_upstream)?);
+    let attempts = &mut exchange.attempts;
+    attempts.since.get_or_insert_with(Instant::now);
+    if attempts.count > 0 {
+        upstream.metrics.retried();
     }
+    attempts.count += 1;
+    let Some((address, mut peer)) = upstream.next_peer() else {
+        upstream.metrics.failed(UpstreamFailure::ConnectRefused);
+        return Err(Error::explain(ErrorType::ConnectNoRoute, "no address is known").into_up());
+    };
+    attempts.address = Some(address);
+    peer.options.read_timeout = Some(patience);
+    peer.options.write_timeout = Some(patience);
+    Ok(peer)
+}
+
+/// Makes `request`, as the caller sent it, what the service gets.
+fn write_request(
+    caller: &RequestHeader,
+    request: &mut RequestHeader,
+    exchange: &Exchange,
+) -> Result<()> {
+    let permit = exchange.permit()?;
+    let snapshot = exchange.snapshot();
+    let route = exchange.route().ok_or_else(no_upstream)?;
+    let origin = exchange.origin().ok_or_else(no_upstream)?;
+    let injected = Injected {
+        request_id: exchange.request_id_value(),
+        trace: exchange.trace(),
+        origin,
+        trace_state: caller
+            .headers
+            .get_all(&TRACESTATE)
+            .iter()
+            .map(HeaderValue::clone)
+            .collect(),
+    };
+    let authorization = match route.forward_authorization {
+        true => ForwardAuthorization::Yes,
+        false => ForwardAuthorization::No,
+    };
+    let forgeries = request::prepare(
+        request,
+        permit,
+        authorization,
+        snapshot.service_headers(),
+        &injected,
+    );
+    if forgeries > 0 && exchange.attempts.count == 1 {
+        route.metrics.identity_headers_stripped(forgeries);
+    }
+    Ok(())
+}
+
+/// Relays the answer of a service that opens no WebSocket. It ends the connection: a caller that takes
+/// it for one would go on in another protocol.
+async fn relay(
+    session: &mut Session,
+    exchange: &mut Exchange,
+    mut service: HttpSession,
+    mut head: Box<ResponseHeader>,
+) -> Result<()> {
+    exchange.attempts.answered = Some(head.status.as_u16());
+    crate::upstream::response::strip(&mut head);
+    head.insert_header(REQUEST_ID.clone(), exchange.request_id_value().clone())?;
+    session.set_keepalive(None);
+    session
+        .write_response_header(head, false)
+        .await
+        .map_err(Error::into_down)?;
+    while let Some(part) = service.read_body_bytes().await.map_err(Error::into_up)? {
+        session
+            .write_response_body(Some(part), false)
+            .await
+            .map_err(Error::into_down)?;
+    }
+    session
+        .write_response_body(None, true)
+        .await
+        .map_err(Error::into_down)
 }
 
 fn may_retry(exchange: &Exchange) -> bool {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pingora_core::apps::{HttpServerOptions, ServerApp as _};
+use pingora_core::connectors::{ConnectorOptions, TransportConnector};
 use pingora_core::server::configuration::ServerConf;
 use pingora_proxy::{HttpProxy, http_proxy};
 use portcullis_config::Config;
@@ -290,7 +291,9 @@ fn proxy(gateway: &Arc<Gateway>) -> HttpProxy<Proxy> {
         ca_file: Some("/dev/null".to_owned()),
         ..ServerConf::default()
     });
-    let mut proxy = http_proxy(&settings, Proxy::new(Arc::clone(gateway)));
+    let options = ConnectorOptions::from_server_conf(&settings);
+    let connector = TransportConnector::new(Some(options));
+    let mut proxy = http_proxy(&settings, Proxy::new(Arc::clone(gateway), connector));
     // Refused all the same, but with a problem and a line in the access log.
     let mut options = HttpServerOptions::default();
     options.allow_connect_method_proxying = true;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::digest;
-use portcullis_config::{self as config, Config, SubjectDisclosure};
+use portcullis_config::{self as config, Config, RouteLimits, SubjectDisclosure};
 use portcullis_policy::{IssuerId, IssuerSet, RouteId, RouteTable, ServiceHeaders};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -51,6 +51,8 @@ pub(crate) struct Route {
     pub(crate) policy: Arc<portcullis_policy::Route>,
     pub(crate) upstream: Arc<Upstream>,
     pub(crate) forward_authorization: bool,
+    pub(crate) websocket: bool,
+    pub(crate) limits: RouteLimits,
     pub(crate) metrics: RouteMetrics,
 }
 
@@ -110,6 +112,8 @@ impl Snapshot {
                     policy: Arc::clone(&route.policy),
                     upstream: Arc::clone(upstreams.get(route.upstream)?),
                     forward_authorization: route.forward_authorization,
+                    websocket: route.websocket,
+                    limits: route.limits,
                     metrics: metrics.route(&route.policy.name),
                 })
             })

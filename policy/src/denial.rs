@@ -34,6 +34,9 @@ pub enum Denial {
     IssuerUnknown,
     IssuerNotAccepted,
     ScopeInsufficient { required: Box<str> },
+    WebSocketMalformed,
+    WebSocketVersion,
+    WebSocketNotAllowed,
 }
 
 /// The `error` of a challenge (RFC 6750 §3.1).
@@ -89,6 +92,9 @@ impl Denial {
             Self::IssuerUnknown => "issuer_unknown",
             Self::IssuerNotAccepted => "issuer_not_accepted",
             Self::ScopeInsufficient { .. } => "scope_insufficient",
+            Self::WebSocketMalformed => "websocket_malformed",
+            Self::WebSocketVersion => "websocket_version_unsupported",
+            Self::WebSocketNotAllowed => "websocket_not_allowed",
         }
     }
 
@@ -134,6 +140,9 @@ impl Denial {
             Self::ScopeInsufficient { .. } => {
                 "the access token lacks a scope that this route needs"
             }
+            Self::WebSocketMalformed => "the WebSocket handshake is not correct",
+            Self::WebSocketVersion => "only version 13 of WebSocket is spoken",
+            Self::WebSocketNotAllowed => "no WebSocket is served at this path",
         }
     }
 
@@ -145,7 +154,8 @@ impl Denial {
             | Self::AuthorityInvalid
             | Self::PathAmbiguous
             | Self::CredentialRepeated
-            | Self::CredentialMalformed => 400,
+            | Self::CredentialMalformed
+            | Self::WebSocketMalformed => 400,
             Self::RouteNotFound => 404,
             Self::MethodNotAllowed { .. } => 405,
             Self::RequestTimeout => 408,
@@ -153,7 +163,8 @@ impl Denial {
             Self::TargetTooLong => 414,
             Self::AuthorityMisdirected => 421,
             Self::HeadersTooLarge => 431,
-            Self::ScopeInsufficient { .. } => 403,
+            Self::ScopeInsufficient { .. } | Self::WebSocketNotAllowed => 403,
+            Self::WebSocketVersion => 426,
             Self::CredentialMissing
             | Self::TokenMalformed
             | Self::TokenHeaderRefused
@@ -185,7 +196,10 @@ impl Denial {
             | Self::PathAmbiguous
             | Self::RouteNotFound
             | Self::MethodNotAllowed { .. }
-            | Self::CredentialMissing => None,
+            | Self::CredentialMissing
+            | Self::WebSocketMalformed
+            | Self::WebSocketVersion
+            | Self::WebSocketNotAllowed => None,
             Self::CredentialRepeated | Self::CredentialMalformed => {
                 Some(ChallengeError::InvalidRequest)
             }

@@ -78,6 +78,12 @@ impl Principal {
         &self.scopes
     }
 
+    /// When the token is past its `exp` and the issuer's leeway.
+    #[must_use]
+    pub const fn refused_from(&self) -> UnixTime {
+        self.refused_from
+    }
+
     /// Whether the token is past its `exp` and the issuer's leeway.
     #[must_use]
     pub fn is_expired(&self, now: UnixTime) -> bool {

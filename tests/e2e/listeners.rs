@@ -1,10 +1,12 @@
 //! Sockets that callers connect to.
 
 use std::process::Stdio;
+use std::time::Duration;
 
 use portcullis_e2e::{
     Authority, Caller, Certificate, Connection, DEADLINE, Gateway, GatewayBuilder, GatewayYaml,
-    Http2Connection, Leaf, ORDERS_POLICY, Service, TlsOptions, Validity,
+    Http2Connection, Leaf, ORDERS_POLICY, Response, Service, TlsOptions, Validity, World,
+    eventually,
 };
 use rustls::SupportedProtocolVersion;
 use rustls::version::{TLS12, TLS13};
@@ -409,4 +411,38 @@ async fn several_listeners_serve_the_same_routes() {
         "RFC 7239 §6 wants IPv6 in brackets and quotes: {:?}",
         forwarded.header("forwarded")
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connection_that_is_old_takes_no_more_requests_and_finishes_those_it_has() {
+    let world = World::start_with(|yaml| yaml.section("limits: { connection_age: 2s }")).await;
+    let address = world.gateway.address("public");
+    let health = request("GET", "/orders/health", &[]);
+    let mut busy = Connection::open(address).await;
+    let mut idle = Connection::open(address).await;
+    let mut http2 = Http2Connection::open(address).await;
+    let uri = world.url("/orders/health");
+    for connection in [&mut busy, &mut idle] {
+        let answer = connection.request(&health).await;
+        assert_ne!(answer.header("connection"), Some("close"), "{answer:?}");
+    }
+    assert_eq!(http2.get(&uri, &[]).await.status, 200);
+    world.service.always(
+        Response::new(200)
+            .body("late")
+            .after(Duration::from_secs(3)),
+    );
+    busy.send(&health).await;
+    // It has begun before, and is answered after.
+    let late = http2.get(&uri, &[]).await;
+    assert_eq!((late.status, late.text().as_str()), (200, "late"));
+    assert_eq!(busy.read_response().await.text(), "late");
+    assert!(idle.is_closed_within(Duration::from_secs(1)).await);
+    assert!(busy.is_closed_within(Duration::from_secs(1)).await);
+    eventually("an empty gateway", || async {
+        let metrics = world.gateway.metrics().await;
+        let open = metrics.value("portcullis_connections", &[("listener", "public")]);
+        (open == 0.0).then_some(())
+    })
+    .await;
 }

@@ -29,3 +29,4 @@ mod reload;
 mod request_ids_and_forwarding;
 mod steps;
 mod upstreams;
+mod websockets;

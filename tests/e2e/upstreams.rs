@@ -675,3 +675,60 @@ async fn caller_that_gives_up_frees_the_service() {
     }
     assert_eq!(get(&gateway).await.status, 200);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_of_a_route_take_the_place_of_those_for_all() {
+    let policy = "owner: b\nroutes:\n  \
+        - { name: upload, match: { path: /upload }, upstream: quick, public: true, limits: { body_bytes: 2MiB } }\n  \
+        - { name: form, match: { path: /form }, upstream: quick, public: true, limits: { body_bytes: 1KiB } }\n  \
+        - { name: events, match: { path: /events }, upstream: quick, public: true, limits: { response_timeout: 20s } }\n  \
+        - { name: hasty, match: { path: /hasty }, upstream: orders, public: true, limits: { response_timeout: 300ms } }\n  \
+        - { name: other, match: { path: /other }, upstream: quick, public: true }\n";
+    let service = Service::start().await;
+    let yaml = GatewayYaml::new()
+        .upstream("orders", service.address())
+        .upstream_flow(&format!(
+            "name: quick, addresses: [\"{}\"], timeouts: {{ response: 500ms }}, retries: 0",
+            service.address()
+        ))
+        .section("limits: { body_bytes: 1MiB }");
+    let gateway = Gateway::start(&[
+        ("portcullis.yaml", &yaml.render()),
+        ("policy/b.yaml", policy),
+    ])
+    .await
+    .until_ready()
+    .await;
+    let caller = Caller::new();
+    let body = |length: usize| vec![b'x'; length];
+    for (target, length, status) in [
+        ("/upload", 2 << 20, 200),
+        ("/upload", (2 << 20) + 1, 413),
+        ("/form", 1024, 200),
+        ("/form", 1025, 413),
+        ("/other", 1 << 20, 200),
+        ("/other", (1 << 20) + 1, 413),
+    ] {
+        let url = gateway.url(target);
+        let answer = caller.send(Method::POST, &url, &[], &body(length)).await;
+        assert_eq!(answer.status, status, "{target} {length}");
+    }
+    // Of a body whose length nobody has announced, what is too much is refused when it comes.
+    let mut connection = Connection::open(gateway.address("public")).await;
+    let head = request("POST", "/form", &["Transfer-Encoding: chunked"]);
+    let chunk = format!("400\r\n{}\r\n1\r\nx\r\n0\r\n\r\n", "x".repeat(1024));
+    assert_eq!(connection.request(head + &chunk).await.status, 413);
+
+    service.always(
+        Response::new(200)
+            .body("late")
+            .after(Duration::from_secs(1)),
+    );
+    for (target, status) in [("/events", 200), ("/other", 504), ("/hasty", 504)] {
+        assert_eq!(
+            caller.get(&gateway.url(target)).await.status,
+            status,
+            "{target}"
+        );
+    }
+}

@@ -7,6 +7,7 @@
 //!   for tokens and key sets that no honest server would make.
 //! - [`Service`] records every byte that the gateway sends it; [`Nginx`] is a service that demands
 //!   client certificates and is not ours.
+//! - [`WebSocketService`] and [`WebSocket`] speak WebSocket by a library that is not ours.
 //! - [`Caller`] is a polite HTTP client; [`Connection`] sends exactly the bytes it is given;
 //!   [`Http2Connection`] is an HTTP/2 client that can send trailers.
 //! - [`Authority`] issues certificates; [`Prometheus`] scrapes.
@@ -42,6 +43,7 @@ mod prometheus;
 mod service;
 mod signing_key;
 mod token;
+mod websocket;
 mod world;
 
 pub use authorization_server::AuthorizationServer;
@@ -59,6 +61,7 @@ pub use prometheus::{Prometheus, promtool_check_metrics};
 pub use service::{Behaviour, Received, Response, Service, ServiceBuilder};
 pub use signing_key::SigningKey;
 pub use token::{Token, unix_now};
+pub use websocket::{WebSocket, WebSocketService};
 pub use world::{AUDIENCE, GatewayYaml, ORDERS_POLICY, World};
 
 /// Makes aws-lc-rs the process's TLS provider. Every part of the harness that speaks TLS calls it.

@@ -9,5 +9,6 @@ pub(crate) mod shadowed_route;
 pub(crate) mod unknown_name;
 pub(crate) mod unregistered_scope;
 pub(crate) mod unused_scope;
+pub(crate) mod websocket_impossible;
 
 pub(crate) use unknown_name::Names;

@@ -55,6 +55,8 @@ codes! {
     AUDIENCE_MISSING = "audience_missing";
     /// A signature algorithm that is not accepted.
     ALGORITHM_UNSUPPORTED = "algorithm_unsupported";
+    /// A route that takes WebSockets where none can be.
+    WEBSOCKET_IMPOSSIBLE = "websocket_impossible";
     /// An issuer's keys come from nowhere, or from two places.
     KEY_SOURCE = "key_source";
     /// A file is no key set, or has no key that could verify.

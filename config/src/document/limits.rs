@@ -37,6 +37,14 @@ pub struct Limits {
     pub token_bytes: Option<ByteSize>,
     /// Concurrent HTTP/2 streams on one connection. Default: 100.
     pub http2_streams: Option<u32>,
+    /// How long a connection is used: then it takes no more requests, and ends with those that it has.
+    /// At most 24h. Default: 1h.
+    pub connection_age: Option<HumanDuration>,
+    /// Longest silence in a WebSocket, in both directions; also how long one side may take nothing.
+    /// At most 24h. Default: 10m.
+    pub websocket_idle_timeout: Option<HumanDuration>,
+    /// How long a WebSocket may be open, whatever its token says. At most 168h. Default: 24h.
+    pub websocket_age: Option<HumanDuration>,
     /// Requests on one HTTP/1 connection before it is closed. Default: 10000.
     pub requests_per_connection: Option<u32>,
 }

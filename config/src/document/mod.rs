@@ -34,7 +34,7 @@ pub use listeners::{
 };
 pub use overload::Overload;
 pub use policy_file::{
-    Match, PolicyDocument, RequiredScopes, Requirement, Route, ScopeDescriptions,
+    Match, PolicyDocument, RequiredScopes, Requirement, Route, RouteLimits, ScopeDescriptions,
 };
 pub use secret_source::SecretSource;
 pub use shutdown::Shutdown;

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 
+use super::{ByteSize, HumanDuration};
 use crate::node::UniqueMap;
 
 /// A policy file: one team's scopes and routes.
@@ -45,9 +46,28 @@ pub struct Route {
     /// Send the caller's `Authorization` header to the service. Default: false.
     #[serde(default)]
     pub forward_authorization: bool,
+    /// Take WebSockets (RFC 6455), beside other requests. One is closed when the access token that
+    /// opened it expires. The upstream has to speak `http1`. Default: false.
+    #[serde(default)]
+    pub websocket: bool,
+    /// Limits of this route, in place of those for all.
+    pub limits: Option<RouteLimits>,
     /// Other teams (`owner`) whose more specific routes may take requests of this one. Two routes of
     /// the same path, with other methods, both have to name the other's team. Default: none.
     pub yields_to: Option<Vec<String>>,
+}
+
+/// Limits of one route.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RouteLimits {
+    /// Largest request body, in place of `limits.body_bytes`.
+    pub body_bytes: Option<ByteSize>,
+    /// For the response to begin, and the longest silence within it, in place of `timeouts.response`
+    /// of the upstream: for event streams and long polls. At most 24h.
+    pub response_timeout: Option<HumanDuration>,
+    /// Longest silence in a WebSocket, in place of `limits.websocket_idle_timeout`. At most 24h.
+    pub websocket_idle_timeout: Option<HumanDuration>,
 }
 
 /// Which requests a route is for. The most specific route wins: an exact host over any host, then,

@@ -75,6 +75,9 @@ limits:
   token_bytes: 512B
   http2_streams: 100
   requests_per_connection: 10000
+  connection_age: 1h
+  websocket_idle_timeout: 10m
+  websocket_age: 24h
   connections_per_address: 1000
   body_bytes: 64MiB
   body_bytes_per_second: 256

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::{HOUR, MILLISECOND, Resolver, SECOND};
+use super::{DAY, HOUR, MILLISECOND, Resolver, SECOND, size_out_of_range};
 use crate::config::{Limits, Overload, Shutdown};
 use crate::diagnostic::codes;
 use crate::document::{self, ByteSize};
@@ -8,7 +8,7 @@ use crate::node::{NodePath, node_path};
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
-const TIB: u64 = 1024 * 1024 * MIB;
+pub(super) const TIB: u64 = 1024 * 1024 * MIB;
 
 impl Resolver<'_> {
     pub(super) fn limits(&mut self, written: &document::Limits) -> Limits {
@@ -20,7 +20,20 @@ impl Resolver<'_> {
         let header_timeout = timeout("header_timeout", written.header_timeout, 10);
         let idle_timeout = timeout("idle_timeout", written.idle_timeout, 60);
         let body_timeout = timeout("body_timeout", written.body_timeout, 30);
+        let mut long =
+            |key, written, default, most| self.duration(&at(key), written, default, SECOND..=most);
+        let connection_age = long("connection_age", written.connection_age, HOUR, DAY);
+        let websocket_idle_timeout = long(
+            "websocket_idle_timeout",
+            written.websocket_idle_timeout,
+            600 * SECOND,
+            DAY,
+        );
+        let websocket_age = long("websocket_age", written.websocket_age, DAY, 7 * DAY);
         Limits {
+            connection_age,
+            websocket_idle_timeout,
+            websocket_age,
             connections: self.number(
                 &at("connections"),
                 written.connections,
@@ -132,12 +145,9 @@ impl Resolver<'_> {
         default: u64,
         most: u64,
     ) -> usize {
-        let ByteSize(bytes) = written.unwrap_or(ByteSize(default));
-        if bytes == 0 || bytes > most {
-            let message = format!("`{path}` is `{}`", ByteSize(bytes));
-            let help = format!("it has to be from `1B` to `{}`", ByteSize(most));
-            self.refuse(codes::OUT_OF_RANGE, path, message, help);
-        }
-        usize::try_from(bytes).unwrap_or(usize::MAX)
+        let size = written.unwrap_or(ByteSize(default));
+        let error = size_out_of_range(self.source(), path, size, most);
+        self.diagnostics.extend(error);
+        usize::try_from(size.0).unwrap_or(usize::MAX)
     }
 }

@@ -20,7 +20,7 @@ use std::time::Duration;
 pub(crate) use platform::{Platform, platform};
 
 use crate::diagnostic::{Diagnostic, codes};
-use crate::document::{GatewayDocument, HumanDuration};
+use crate::document::{ByteSize, GatewayDocument, HumanDuration};
 use crate::file::{FileError, Files};
 use crate::node::NodePath;
 use crate::read::Read;
@@ -100,20 +100,12 @@ impl Resolver<'_> {
         default: Duration,
         range: std::ops::RangeInclusive<Duration>,
     ) -> Duration {
-        let Some(HumanDuration(duration)) = written else {
+        let Some(duration) = written else {
             return default;
         };
-        if !range.contains(&duration) {
-            let (least, most) = (HumanDuration(*range.start()), HumanDuration(*range.end()));
-            let message = format!("`{path}` is `{}`", HumanDuration(duration));
-            self.refuse(
-                codes::OUT_OF_RANGE,
-                path,
-                message,
-                format!("it has to be from `{least}` to `{most}`"),
-            );
-        }
-        duration
+        let error = duration_out_of_range(self.source(), path, duration, &range);
+        self.diagnostics.extend(error);
+        duration.0
     }
 
     /// The number as written, or its default; within what makes sense.
@@ -132,6 +124,39 @@ impl Resolver<'_> {
         }
         number
     }
+}
+
+/// What is wrong with `duration` at `path`, if anything.
+fn duration_out_of_range(
+    source: &Source,
+    path: &NodePath,
+    duration: HumanDuration,
+    range: &std::ops::RangeInclusive<Duration>,
+) -> Option<Diagnostic> {
+    if range.contains(&duration.0) {
+        return None;
+    }
+    let (least, most) = (HumanDuration(*range.start()), HumanDuration(*range.end()));
+    let error = source.error(
+        codes::OUT_OF_RANGE,
+        path,
+        format!("`{path}` is `{duration}`"),
+    );
+    Some(error.with_help(format!("it has to be from `{least}` to `{most}`")))
+}
+
+/// What is wrong with `size` at `path`, if anything.
+fn size_out_of_range(
+    source: &Source,
+    path: &NodePath,
+    size: ByteSize,
+    most: u64,
+) -> Option<Diagnostic> {
+    if (1..=most).contains(&size.0) {
+        return None;
+    }
+    let error = source.error(codes::OUT_OF_RANGE, path, format!("`{path}` is `{size}`"));
+    Some(error.with_help(format!("it has to be from `1B` to `{}`", ByteSize(most))))
 }
 
 /// What is wrong with `file`, which the value at `path` names.
@@ -159,3 +184,4 @@ fn file_error(source: &Source, path: &NodePath, file: &Path, error: &FileError) 
 const SECOND: Duration = Duration::from_secs(1);
 const MILLISECOND: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);

@@ -5,6 +5,7 @@ mod route_conflicts;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use portcullis_policy::{
     Access, Host, IssuerId, Method, MethodSet, PathPattern, RequiredScopes, Requirement, Route,
@@ -17,22 +18,28 @@ use crate::check::names::check_name;
 use crate::check::scope_defined_twice::scope_defined_twice;
 use crate::check::unregistered_scope::unregistered_scope;
 use crate::check::unused_scope::unused_scope;
+use crate::check::websocket_impossible::websocket_impossible;
 use crate::config;
 use crate::diagnostic::{Diagnostic, codes};
-use crate::document::{self, PolicyDocument};
+use crate::document::{self, HumanDuration, PolicyDocument};
 use crate::node::{NodePath, node_path};
 use crate::read::{Read, read};
 use crate::source::Source;
 use crate::suggest;
 
+use super::limits::TIB;
+use super::{DAY, MILLISECOND, SECOND, duration_out_of_range, size_out_of_range};
+
 /// What a misspelt key of a route may have been meant to be.
-const ROUTE_KEYS: [&str; 7] = [
+const ROUTE_KEYS: [&str; 9] = [
     "name",
     "match",
     "upstream",
     "require",
     "public",
     "forward_authorization",
+    "websocket",
+    "limits",
     "yields_to",
 ];
 
@@ -50,6 +57,8 @@ pub(crate) struct PolicySource {
 #[derive(Debug, Default)]
 pub(crate) struct Surroundings {
     pub(crate) upstreams: Names,
+    /// Upstreams that speak HTTP/2.
+    pub(crate) http2_upstreams: HashSet<String>,
     pub(crate) issuers: Names,
     /// Scopes of files that are not there, each with its owner.
     pub(crate) scopes: Vec<(Scope, String)>,
@@ -263,9 +272,13 @@ impl<'a> PolicyResolver<'a> {
             &route.upstream,
         );
         self.diagnostics.extend(unknown);
+        let limits = self.limits(&read.source, &path, route);
         let Some((host, pattern, methods)) = self.matching(read, &path, route) else {
             return;
         };
+        let speaks_http2 = self.surroundings.http2_upstreams.contains(&route.upstream);
+        let impossible = websocket_impossible(&read.source, &path, route, methods, speaks_http2);
+        self.diagnostics.extend(impossible);
         let policy = Route {
             id: RouteId::from_index(self.found.len()),
             name: route.name.as_str().into(),
@@ -279,6 +292,8 @@ impl<'a> PolicyResolver<'a> {
             policy: Arc::new(policy),
             upstream: upstreams.position(&route.upstream).unwrap_or_default(),
             forward_authorization: route.forward_authorization,
+            websocket: route.websocket,
+            limits,
             yields_to: route.yields_to.clone().unwrap_or_default(),
             file,
         };
@@ -325,6 +340,36 @@ impl<'a> PolicyResolver<'a> {
         let error = error.with_help(format!("{place}; choose another name"));
         self.diagnostics
             .push(error.with_conflict(format!("route {name}"), file));
+    }
+
+    /// The route's own limits.
+    fn limits(
+        &mut self,
+        source: &Source,
+        path: &NodePath,
+        route: &document::Route,
+    ) -> config::RouteLimits {
+        let written = route.limits.unwrap_or_default();
+        let path = path.join("limits");
+        if let Some(size) = written.body_bytes {
+            let error = size_out_of_range(source, &path.join("body_bytes"), size, TIB);
+            self.diagnostics.extend(error);
+        }
+        let mut duration = |key: &str, written: Option<HumanDuration>, least: Duration| {
+            let duration = written?;
+            let error = duration_out_of_range(source, &path.join(key), duration, &(least..=DAY));
+            self.diagnostics.extend(error);
+            Some(duration.0)
+        };
+        config::RouteLimits {
+            body_bytes: written.body_bytes.map(|size| size.0),
+            response_timeout: duration("response_timeout", written.response_timeout, MILLISECOND),
+            websocket_idle_timeout: duration(
+                "websocket_idle_timeout",
+                written.websocket_idle_timeout,
+                SECOND,
+            ),
+        }
     }
 
     /// Which requests the route is for.

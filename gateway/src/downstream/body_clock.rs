@@ -23,20 +23,21 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Takes a part of the body into account.
+    /// Takes a part of the body into account, which may have `most` bytes in all.
     ///
     /// # Errors
     /// The body has become too large, or comes too slowly.
     pub(crate) fn add(
         &mut self,
         bytes: usize,
+        most: u64,
         limits: &Limits,
         is_hurried: bool,
     ) -> Result<(), Denial> {
         let now = Instant::now();
         let since = *self.since.get_or_insert(now);
         self.bytes = self.bytes.saturating_add(bytes as u64);
-        if self.bytes > limits.body_bytes {
+        if self.bytes > most {
             return Err(Denial::BodyTooLarge);
         }
         // None, when it does not matter how long it takes.

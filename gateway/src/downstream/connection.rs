@@ -4,6 +4,7 @@
 //! then does Pingora get the bytes. So the deadlines and bounds of a head hold for every request of
 //! a connection, and nothing that two parsers could read differently reaches one.
 
+use std::any::Any;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -22,7 +23,8 @@ use pingora_proxy::{HttpProxy, Session};
 use portcullis_config::{ClientCertificates, Limits};
 use portcullis_policy::{Denial, Host};
 use tokio::io::AsyncWriteExt as _;
-use tokio::time::sleep;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
 
 use super::body_clock;
 use super::connections::Load;
@@ -34,6 +36,7 @@ use super::tls::ListenerTls;
 use crate::exchange::{Exchange, RequestLine};
 use crate::proxy::Proxy;
 use crate::snapshot::Snapshot;
+use crate::websocket::tunnel::Tunnel;
 
 /// What is known about a connection, for every request on it.
 #[derive(Debug)]
@@ -130,13 +133,20 @@ pub(crate) async fn serve_http1(
     let mut alarm = pin!(sleep(first_patience));
     let mut stream: Stream = Box::new(stream);
     let mut settings: Option<HttpPersistentSettings> = None;
+    let retires = {
+        let snapshot = gateway.snapshot();
+        Instant::now() + snapshot.config().limits.connection_age
+    };
     loop {
         // Copied: a connection that is idle must not keep a generation alive.
         let limits = gateway.snapshot().config().limits.clone();
         let (patience, head_timeout) = match settings {
             // The clock of the first head runs from the start of the connection.
             None => (first_patience, None),
-            Some(_) => (limits.idle_timeout, Some(limits.header_timeout)),
+            Some(_) => {
+                let left = retires.saturating_duration_since(Instant::now());
+                (limits.idle_timeout.min(left), Some(limits.header_timeout))
+            }
         };
         let head = tokio::select! {
             biased;
@@ -167,6 +177,9 @@ pub(crate) async fn serve_http1(
             }
             Some(settings) => settings.apply_to_session(&mut session),
         }
+        if Instant::now() >= retires {
+            session.set_keepalive(None);
+        }
         session.set_pipelined_prefix(bytes);
         session.set_read_timeout(Some(limits.body_timeout));
         session.set_write_timeout(Some(limits.body_timeout));
@@ -175,6 +188,13 @@ pub(crate) async fn serve_http1(
         };
         connection.inbound.open();
         (stream, settings) = reused.consume();
+        let context = settings
+            .as_mut()
+            .and_then(HttpPersistentSettings::take_user_context);
+        if let Some(Ok(tunnel)) = context.map(<Box<dyn Any + Send + Sync>>::downcast::<Tunnel>) {
+            tunnel.run(stream, stopped).await;
+            return;
+        }
     }
 }
 
@@ -221,7 +241,8 @@ pub(crate) async fn serve_http2(
     stream: ClientStream,
     proxy: &Arc<HttpProxy<Proxy>>,
     limits: &Limits,
-    shutdown: ShutdownWatch,
+    load: &Load,
+    mut shutdown: ShutdownWatch,
 ) {
     let app = Arc::new(Http2 {
         proxy: Arc::clone(proxy),
@@ -233,7 +254,24 @@ pub(crate) async fn serve_http2(
         limits: http2_options(limits),
         body_timeout: limits.body_timeout,
     });
-    app.process_new(Box::new(stream), &shutdown).await;
+    // Of this connection alone: once true, it takes no new streams, and ends with those that it has.
+    let (retire, retiring) = watch::channel(*shutdown.borrow());
+    let mut serving = pin!(app.process_new(Box::new(stream), &retiring));
+    tokio::select! {
+        _ = &mut serving => return,
+        () = sleep(limits.connection_age) => {}
+        () = stopped(&mut shutdown) => {}
+    }
+    retire.send_replace(true);
+    loop {
+        tokio::select! {
+            _ = &mut serving => return,
+            // A caller need not take note of it.
+            () = sleep(limits.idle_timeout) => if !load.is_busy() {
+                return;
+            },
+        }
+    }
 }
 
 /// Pingora's proxy with the limits of one connection.

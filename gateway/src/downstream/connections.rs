@@ -217,6 +217,11 @@ impl Load {
         self.requests.fetch_sub(1, Ordering::Relaxed);
     }
 
+    /// Whether there is a request in hand.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.requests() > 0
+    }
+
     fn requests(&self) -> u32 {
         self.requests.load(Ordering::Relaxed)
     }

@@ -209,7 +209,7 @@ impl Listener {
         let stream = ClientStream::new(transport, first, is_http2, Arc::clone(connection));
         let shutdown = self.shutdown.clone();
         if is_http2 {
-            serve_http2(stream, proxy, limits, shutdown).await;
+            serve_http2(stream, proxy, limits, &connection.load, shutdown).await;
         } else {
             let patience = deadline.saturating_duration_since(Instant::now());
             let gateway = &self.gateway;

@@ -65,15 +65,15 @@ impl<'s> Arrived<'s> {
     }
 }
 
-/// Whether the body, as far as its length is announced, is small enough.
+/// Whether the body, as far as its length is announced, has no more bytes than `most`.
 ///
 /// # Errors
 /// [`Denial::BodyTooLarge`].
-pub(crate) fn check_length(header: &RequestHeader, limits: &Limits) -> Result<(), Denial> {
+pub(crate) fn check_length(header: &RequestHeader, most: u64) -> Result<(), Denial> {
     let length = header.headers.get(http::header::CONTENT_LENGTH);
     // A length beyond 64 bits has been refused; so has what is no number.
     let length = length.and_then(|length| length.to_str().ok()?.trim().parse().ok());
-    match length.is_some_and(|length: u64| length > limits.body_bytes) {
+    match length.is_some_and(|length: u64| length > most) {
         true => Err(Denial::BodyTooLarge),
         false => Ok(()),
     }

@@ -14,6 +14,7 @@ use serde::Serialize;
 use super::trace::REQUEST_ID;
 use crate::exchange::Exchange;
 use crate::refusal::{Fault, Refusal};
+use crate::websocket::handshake;
 
 /// A body up to this size is read and dropped after the answer, so that the connection lives on.
 const DRAINED_BODY_BYTES: u64 = 64 * 1024;
@@ -147,6 +148,13 @@ impl Answer {
                 if let Denial::MethodNotAllowed { allow } = denial {
                     let allow = HeaderValue::try_from(allow.to_string()).ok();
                     headers.extend(allow.map(|allow| (header::ALLOW, allow)));
+                }
+                if *denial == Denial::WebSocketVersion {
+                    // RFC 6455 §4.4, RFC 9110 §15.5.22.
+                    headers.extend([
+                        (header::SEC_WEBSOCKET_VERSION, handshake::VERSION),
+                        (header::UPGRADE, handshake::WEBSOCKET),
+                    ]);
                 }
             }
             Refusal::Faulted(fault) => {

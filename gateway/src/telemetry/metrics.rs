@@ -28,7 +28,7 @@ use prometheus::{
 pub use handles::{
     InFlightRequest, IssuerMetrics, ListenerMetrics, OpenConnection, RouteMetrics, UpstreamMetrics,
 };
-use labels::{CertificateUsage, Reload};
+use labels::{CertificateUsage, Reload, WebSocketEnd};
 
 const NAMESPACE: &str = "portcullis";
 
@@ -78,6 +78,8 @@ struct Families {
     connections_refused: IntCounterVec,
     connections_shed: IntCounter,
     overloaded: IntGauge,
+    websockets: IntGauge,
+    websockets_ended: IntCounterVec,
     tls_handshakes: IntCounterVec,
     access_log_lines_dropped: IntCounter,
     log_lines_dropped: IntCounter,
@@ -274,6 +276,12 @@ impl Metrics {
                 "overloaded",
                 "1 while memory is so short that new requests are refused.",
             )?,
+            websockets: gauge("websockets", "Open WebSockets.")?,
+            websockets_ended: counters(
+                "websockets_ended_total",
+                "WebSockets that were open and have ended.",
+                &["reason"],
+            )?,
             tls_handshakes: counters(
                 "tls_handshakes_total",
                 "TLS handshakes with callers.",
@@ -294,6 +302,9 @@ impl Metrics {
             families
                 .config_reloads
                 .with_label_values(&[result.as_str()]);
+        }
+        for end in WebSocketEnd::ALL {
+            families.websockets_ended.with_label_values(&[end.as_str()]);
         }
         Ok(Self(Arc::new(families)))
     }
@@ -448,6 +459,16 @@ impl Metrics {
         self.0.connections_shed.inc_by(count as u64);
     }
 
+    /// Counts a WebSocket as open until the returned value says how it ended, or is dropped.
+    #[must_use]
+    pub fn websocket_opened(&self) -> OpenWebSocket {
+        self.0.websockets.inc();
+        OpenWebSocket {
+            metrics: self.clone(),
+            end: WebSocketEnd::CutOff,
+        }
+    }
+
     /// For the writer of the access log.
     #[must_use]
     pub fn access_log_lines_dropped(&self) -> IntCounter {
@@ -464,6 +485,31 @@ impl Metrics {
     #[must_use]
     pub fn panics(&self) -> IntCounter {
         self.0.panics.clone()
+    }
+}
+
+/// A WebSocket that is counted as open.
+#[derive(Debug)]
+pub struct OpenWebSocket {
+    metrics: Metrics,
+    end: WebSocketEnd,
+}
+
+impl OpenWebSocket {
+    /// It has ended.
+    pub fn ended(mut self, end: WebSocketEnd) {
+        self.end = end;
+    }
+}
+
+impl Drop for OpenWebSocket {
+    fn drop(&mut self) {
+        let families = &self.metrics.0;
+        families.websockets.dec();
+        families
+            .websockets_ended
+            .with_label_values(&[self.end.as_str()])
+            .inc();
     }
 }
 

@@ -47,10 +47,13 @@ impl Edge {
 
     /// A connection on which HTTP/2 was agreed, and nothing sent.
     pub(super) async fn connect(&self) -> Connection {
+        self.try_connect().await.unwrap()
+    }
+
+    /// The same, unless the gateway will have none.
+    pub(super) async fn try_connect(&self) -> std::io::Result<Connection> {
         let options = TlsOptions::new(&self.authority, "api.acme.example").with_protocols(&["h2"]);
-        Connection::open_tls(self.gateway.address("public"), &options)
-            .await
-            .unwrap()
+        Connection::open_tls(self.gateway.address("public"), &options).await
     }
 
     pub(super) async fn until_nothing_is_in_flight(&self) {

@@ -171,6 +171,7 @@ pub fn policy(bytes: &[u8]) {
     file.write_all(bytes).expect("written");
     let catalog = Catalog {
         upstreams: vec!["orders".to_owned()],
+        http2_upstreams: Vec::new(),
         issuers: vec!["acme".to_owned()],
         scopes: Vec::new(),
         routes: Vec::new(),

@@ -18,6 +18,9 @@ fn limits() -> Limits {
         token_bytes: 64,
         http2_streams: 1,
         requests_per_connection: 1,
+        connection_age: Duration::from_secs(1),
+        websocket_idle_timeout: Duration::from_secs(1),
+        websocket_age: Duration::from_secs(1),
     }
 }
 

@@ -87,6 +87,24 @@ label_values! {
 }
 
 label_values! {
+    /// How a WebSocket ended.
+    WebSocketEnd {
+        /// The caller or the service left.
+        Left = "left",
+        /// Neither of them said anything for too long, or took what the other said.
+        Idle = "idle",
+        /// The access token that opened it was no longer good.
+        TokenExpired = "token_expired",
+        /// It was open for as long as any may be.
+        Aged = "aged",
+        /// The gateway stops.
+        Stopping = "stopping",
+        /// It was cut off: memory was short, or the time to stop was over.
+        CutOff = "cut_off",
+    }
+}
+
+label_values! {
     /// What an attempt to load the configuration led to.
     Reload {
         /// All of it is in force.
