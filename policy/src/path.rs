@@ -11,6 +11,7 @@ use std::borrow::Cow;
 pub struct RequestPath<'a> {
     text: &'a str,
     has_escapes: bool,
+    has_needless_escapes: bool,
 }
 
 /// A path that two parsers could read differently.
@@ -32,7 +33,7 @@ impl<'a> RequestPath<'a> {
         else {
             return Err(AmbiguousPath);
         };
-        let mut has_escapes = false;
+        let (mut has_escapes, mut has_needless_escapes) = (false, false);
         // Bytes since the last slash, and whether all of them were dots.
         let (mut length, mut only_dots) = (0_usize, true);
         while let Some((&byte, tail)) = rest.split_first() {
@@ -56,6 +57,7 @@ impl<'a> RequestPath<'a> {
                         return Err(AmbiguousPath);
                     }
                     has_escapes = true;
+                    has_needless_escapes |= is_plain(decoded);
                     only_dots = false;
                 }
                 byte if is_plain(byte) => only_dots = false,
@@ -66,7 +68,11 @@ impl<'a> RequestPath<'a> {
         if only_dots && (1..=2).contains(&length) {
             return Err(AmbiguousPath);
         }
-        let path = Self { text, has_escapes };
+        let path = Self {
+            text,
+            has_escapes,
+            has_needless_escapes,
+        };
         if has_escapes
             && path
                 .segments()
@@ -83,20 +89,43 @@ impl<'a> RequestPath<'a> {
         self.text
     }
 
+    /// Whether something is escaped that need not be. A service that compares segments undecoded
+    /// takes such a one for another text.
+    pub(crate) const fn has_needless_escapes(&self) -> bool {
+        self.has_needless_escapes
+    }
+
+    /// For each of [`RequestPath::segments`], the same.
+    pub(crate) fn needless_escapes(&self) -> impl Iterator<Item = bool> + use<'a> {
+        self.raw_segments().map(|segment| {
+            let escapes = segment.match_indices('%').filter_map(|(at, _)| {
+                let digits = segment.as_bytes().get(at + 1..at + 3)?;
+                hex_byte(*digits.first()?, *digits.last()?)
+            });
+            escapes.into_iter().any(is_plain)
+        })
+    }
+
     /// The segments, percent-decoded once. A single trailing slash makes no segment: services
     /// differ in whether `/a/` is `/a`, so both are judged alike.
     pub fn segments(&self) -> impl Iterator<Item = Cow<'a, [u8]>> + use<'a> {
         let has_escapes = self.has_escapes;
-        let inner = self.text.strip_prefix('/').unwrap_or(self.text);
-        let inner = inner.strip_suffix('/').unwrap_or(inner);
-        let segments = (!inner.is_empty()).then(|| inner.split('/'));
-        segments.into_iter().flatten().map(move |segment| {
+        self.raw_segments().map(move |segment| {
             if has_escapes {
                 decode(segment)
             } else {
                 Cow::Borrowed(segment.as_bytes())
             }
         })
+    }
+}
+
+impl<'a> RequestPath<'a> {
+    fn raw_segments(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        let inner = self.text.strip_prefix('/').unwrap_or(self.text);
+        let inner = inner.strip_suffix('/').unwrap_or(inner);
+        let segments = (!inner.is_empty()).then(|| inner.split('/'));
+        segments.into_iter().flatten()
     }
 }
 

@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
@@ -55,11 +56,24 @@ impl Route {
     /// Whether some host and path belong to both routes, whatever their methods.
     #[must_use]
     pub fn overlaps(&self, other: &Self) -> bool {
-        let hosts_meet = match (&self.host, &other.host) {
+        self.shares_hosts_with(other) && self.path.overlaps(&other.path)
+    }
+
+    /// Whether some service may take a request of one of the routes for one of the other, as
+    /// [`RouteTable::find`] has it: they overlap, whatever the case of their literals.
+    #[must_use]
+    pub fn can_be_mistaken_for(&self, other: &Self) -> bool {
+        self.shares_hosts_with(other)
+            && self.path.meets(&other.path, |mine, theirs| {
+                fold_case(mine.as_bytes()) == fold_case(theirs.as_bytes())
+            })
+    }
+
+    fn shares_hosts_with(&self, other: &Self) -> bool {
+        match (&self.host, &other.host) {
             (Some(mine), Some(theirs)) => mine == theirs,
             (None, _) | (_, None) => true,
-        };
-        hosts_meet && self.path.overlaps(&other.path)
+        }
     }
 
     /// Whether some request belongs to both routes with equal weight, so that neither wins.
@@ -98,7 +112,8 @@ impl Route {
 
 /// The paths that a route is for: literal segments, `{name}` for exactly one segment, and at the
 /// end `{*rest}` for what remains, which may be nothing. Literals are compared with the decoded
-/// segments of the request, byte for byte; a trailing slash of the request makes no difference.
+/// segments of the request, byte for byte; a trailing slash of the request makes no difference. What
+/// comes of a service that compares in another way is [`RouteTable::find`]'s to say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PathPattern {
     text: Box<str>,
@@ -119,9 +134,9 @@ impl Segment {
         self == other
     }
 
-    fn meets(&self, other: &Self) -> bool {
+    fn meets(&self, other: &Self, is_same: impl Fn(&str, &str) -> bool) -> bool {
         match (self, other) {
-            (Self::Literal(mine), Self::Literal(theirs)) => mine == theirs,
+            (Self::Literal(mine), Self::Literal(theirs)) => is_same(mine, theirs),
             (Self::One | Self::Rest, _) | (_, Self::One | Self::Rest) => true,
         }
     }
@@ -131,11 +146,15 @@ impl PathPattern {
     /// Whether some path belongs to both patterns.
     #[must_use]
     pub fn overlaps(&self, other: &Self) -> bool {
+        self.meets(other, |mine, theirs| mine == theirs)
+    }
+
+    fn meets(&self, other: &Self, is_same: impl Fn(&str, &str) -> bool) -> bool {
         let (mut mine, mut theirs) = (self.segments.iter(), other.segments.iter());
         loop {
             match (mine.next(), theirs.next()) {
                 (Some(Segment::Rest), _) | (_, Some(Segment::Rest)) | (None, None) => return true,
-                (Some(mine), Some(theirs)) if mine.meets(theirs) => {}
+                (Some(mine), Some(theirs)) if mine.meets(theirs, &is_same) => {}
                 (Some(_), _) | (None, Some(_)) => return false,
             }
         }
@@ -303,15 +322,22 @@ pub struct RouteConflict {
 /// Finds the route of a request: an exact host before any host; then, segment by segment, a literal
 /// before `{name}` before `{*rest}`. The most specific path owns the request: the method is looked
 /// at only then, so that no wider route takes over a method that the owner left out.
+///
+/// A service may compare in another way: without regard to case, or without decoding. Where that leads
+/// to another route, the request could be judged for one and served as the other, so it is refused.
 #[derive(Debug)]
 pub struct RouteTable {
     by_host: HashMap<Host, Node>,
     any_host: Node,
+    /// Some literal has letters that another case of them could be written for.
+    has_cases: bool,
 }
 
 #[derive(Debug, Default)]
 struct Node {
     literals: HashMap<Box<[u8]>, Node>,
+    /// Literals by what they are without regard to case.
+    by_fold: HashMap<Vec<u8>, Vec<Box<[u8]>>>,
     one: Option<Box<Node>>,
     /// Routes of the pattern that ends here, with disjoint methods.
     here: Vec<Arc<Route>>,
@@ -328,6 +354,7 @@ impl RouteTable {
         let mut table = Self {
             by_host: HashMap::new(),
             any_host: Node::default(),
+            has_cases: false,
         };
         let mut conflicts = Vec::new();
         for route in routes {
@@ -339,7 +366,8 @@ impl RouteTable {
             for segment in &route.path.segments {
                 match segment {
                     Segment::Literal(literal) => {
-                        node = node.literals.entry(literal.as_bytes().into()).or_default()
+                        table.has_cases |= has_cases(literal.as_bytes());
+                        node = node.literal(literal.as_bytes());
                     }
                     Segment::One => node = node.one.get_or_insert_default(),
                     Segment::Rest => takes_rest = true,
@@ -371,12 +399,10 @@ impl RouteTable {
     /// The route that `request` belongs to.
     ///
     /// # Errors
-    /// [`Denial::RouteNotFound`], or [`Denial::MethodNotAllowed`] when the path is known.
+    /// [`Denial::RouteNotFound`]; [`Denial::PathAmbiguous`] when a service could take the request for
+    /// one of another route; [`Denial::MethodNotAllowed`] when the path is known.
     pub fn find(&self, request: &Request<'_>) -> Result<&Arc<Route>, Denial> {
-        let candidates = self.find_path(request);
-        if candidates.is_empty() {
-            return Err(Denial::RouteNotFound);
-        }
+        let candidates = self.find_path(request)?;
         let is_for_method = |route: &&Arc<Route>| {
             request
                 .method
@@ -393,30 +419,159 @@ impl RouteTable {
     }
 
     /// Routes of the most specific pattern that the host and path belong to.
-    fn find_path(&self, request: &Request<'_>) -> &[Arc<Route>] {
-        let segments: Segments<'_> = request.path.segments().collect();
-        let for_host = request.host.and_then(|host| self.by_host.get(host));
+    fn find_path(&self, request: &Request<'_>) -> Result<&[Arc<Route>], Denial> {
+        let path = &request.path;
+        let mut segments: Segments<'_> = path.segments().map(Presented::new).collect();
+        let found = self.look_up(request.host, &segments, Reading::OURS);
+        let found = found.ok_or(Denial::RouteNotFound)?;
+        let is_folded_otherwise =
+            self.has_cases || segments.iter().any(|segment| has_cases(&segment.decoded));
+        if path.has_needless_escapes() {
+            for (segment, has_needless) in segments.iter_mut().zip(path.needless_escapes()) {
+                segment.has_needless_escapes = has_needless;
+            }
+        }
+        let of_services = [
+            (
+                is_folded_otherwise,
+                Reading {
+                    folds: true,
+                    decodes: true,
+                },
+            ),
+            (
+                path.has_needless_escapes(),
+                Reading {
+                    folds: false,
+                    decodes: false,
+                },
+            ),
+            (
+                is_folded_otherwise && path.has_needless_escapes(),
+                Reading {
+                    folds: true,
+                    decodes: false,
+                },
+            ),
+        ];
+        let is_read_otherwise = of_services
+            .into_iter()
+            .filter(|(differs, _)| *differs)
+            .filter_map(|(_, reading)| self.look_up(request.host, &segments, reading))
+            .any(|other| !std::ptr::eq(other, found));
+        if is_read_otherwise {
+            return Err(Denial::PathAmbiguous);
+        }
+        Ok(found)
+    }
+
+    fn look_up(
+        &self,
+        host: Option<&Host>,
+        segments: &[Presented<'_>],
+        reading: Reading,
+    ) -> Option<&[Arc<Route>]> {
+        let for_host = host.and_then(|host| self.by_host.get(host));
         for_host
-            .and_then(|node| node.find(&segments))
-            .or_else(|| self.any_host.find(&segments))
-            .unwrap_or_default()
+            .and_then(|node| node.find(segments, reading))
+            .or_else(|| self.any_host.find(segments, reading))
     }
 }
 
-type Segments<'a> = Vec<std::borrow::Cow<'a, [u8]>>;
+/// How the segments of a path are compared with literals.
+#[derive(Debug, Clone, Copy)]
+struct Reading {
+    /// Without regard to case, where none fits exactly.
+    folds: bool,
+    /// After decoding; otherwise as they are written.
+    decodes: bool,
+}
+
+impl Reading {
+    const OURS: Self = Self {
+        folds: false,
+        decodes: true,
+    };
+}
+
+type Segments<'a> = Vec<Presented<'a>>;
+
+/// A segment of a request.
+#[derive(Debug)]
+struct Presented<'a> {
+    decoded: Cow<'a, [u8]>,
+    /// To whoever does not decode it is no literal.
+    has_needless_escapes: bool,
+}
+
+impl<'a> Presented<'a> {
+    const fn new(decoded: Cow<'a, [u8]>) -> Self {
+        Self {
+            decoded,
+            has_needless_escapes: false,
+        }
+    }
+}
+
+/// Whether `text` has letters that are not lower case, or that may have a case of their own.
+fn has_cases(text: &[u8]) -> bool {
+    text.iter()
+        .any(|byte| byte.is_ascii_uppercase() || !byte.is_ascii())
+}
+
+/// What all cases of `text` are the same as. In both directions, since there are letters with more than
+/// two: `\u{17F}` is an `s` to some, `\u{212A}` a `k`.
+fn fold_case(text: &[u8]) -> Vec<u8> {
+    match std::str::from_utf8(text) {
+        Ok(text) if !text.is_ascii() => text.to_uppercase().to_lowercase().into_bytes(),
+        _ => text.to_ascii_lowercase(),
+    }
+}
 
 impl Node {
+    /// The node behind `literal`.
+    fn literal(&mut self, literal: &[u8]) -> &mut Self {
+        if !self.literals.contains_key(literal) {
+            let same = self.by_fold.entry(fold_case(literal)).or_default();
+            same.push(literal.into());
+        }
+        self.literals.entry(literal.into()).or_default()
+    }
+
     /// Each node belongs to one depth, so a look-up visits it once at most.
-    fn find(&self, segments: &[std::borrow::Cow<'_, [u8]>]) -> Option<&[Arc<Route>]> {
+    fn find(&self, segments: &[Presented<'_>], reading: Reading) -> Option<&[Arc<Route>]> {
         let found = match segments.split_first() {
             None => Some(self.here.as_slice()).filter(|here| !here.is_empty()),
-            Some((segment, remaining)) => self
-                .literals
-                .get(segment.as_ref())
-                .and_then(|node| node.find(remaining))
-                .or_else(|| self.one.as_ref().and_then(|node| node.find(remaining))),
+            Some((segment, remaining)) => {
+                self.find_literal(segment, remaining, reading).or_else(|| {
+                    self.one
+                        .as_ref()
+                        .and_then(|node| node.find(remaining, reading))
+                })
+            }
         };
         found.or_else(|| Some(self.rest.as_slice()).filter(|rest| !rest.is_empty()))
+    }
+
+    fn find_literal(
+        &self,
+        segment: &Presented<'_>,
+        remaining: &[Presented<'_>],
+        reading: Reading,
+    ) -> Option<&[Arc<Route>]> {
+        if segment.has_needless_escapes && !reading.decodes {
+            return None;
+        }
+        match self.literals.get(segment.decoded.as_ref()) {
+            Some(node) => node.find(remaining, reading),
+            None if reading.folds => {
+                let same = self.by_fold.get(&fold_case(&segment.decoded))?;
+                same.iter()
+                    .filter_map(|literal| self.literals.get(literal))
+                    .find_map(|node| node.find(remaining, reading))
+            }
+            None => None,
+        }
     }
 }
 

@@ -54,15 +54,13 @@ impl Footprint {
     pub(super) fn touched_by(&self, moving: &Route) -> Option<String> {
         match self {
             Self::Everything => Some("any route".to_owned()),
-            Self::Routes(routes) => {
-                routes
-                    .iter()
-                    .find(|route| route.overlaps(moving))
-                    .map(|route| match &*route.name {
-                        "?" => format!("a route on `{}`", route.path),
-                        name => format!("route `{name}`"),
-                    })
-            }
+            Self::Routes(routes) => routes
+                .iter()
+                .find(|route| route.can_be_mistaken_for(moving))
+                .map(|route| match &*route.name {
+                    "?" => format!("a route on `{}`", route.path),
+                    name => format!("route `{name}`"),
+                }),
         }
     }
 }

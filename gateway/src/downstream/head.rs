@@ -265,6 +265,11 @@ fn check_target(target: &[u8]) -> Result<(), Denial> {
     if !target.iter().all(|byte| is_target(*byte)) {
         return Err(Denial::RequestMalformed);
     }
+    // Browsers send it in a query; in a path, the next parser would answer in our place.
+    let path = target.split(|byte| *byte == b'?').next();
+    if path.is_some_and(|path| path.contains(&b'`')) {
+        return Err(Denial::PathAmbiguous);
+    }
     let is_absolute = |scheme: &[u8]| {
         target
             .get(..scheme.len())

@@ -39,7 +39,6 @@ fn the_most_specific_route_wins() {
         ("b.example", "/", 0),
         ("b.example", "/admin", 1),
         ("b.example", "/admin/", 1),
-        ("b.example", "/%61dmin", 1),
         ("b.example", "/administrator", 0),
         ("b.example", "/users/5", 2),
         ("b.example", "/users/me", 3),
@@ -56,6 +55,109 @@ fn the_most_specific_route_wins() {
             "{host}{path}"
         );
     }
+}
+
+#[test]
+fn path_that_a_service_may_take_for_one_of_another_route_is_refused() {
+    let get = &[Method::Get][..];
+    let table = RouteTable::new([
+        route(0, None, "/public/{*rest}", get),
+        route(1, None, "/public/internal/{*rest}", get),
+        route(2, None, "/orders/{id}", get),
+        route(3, None, "/orders/health", get),
+        route(4, None, "/{tenant}/Reports", get),
+        route(5, None, "/x/{id}", get),
+        route(6, None, "/users/@me", get),
+        route(7, None, "/users/{id}", get),
+        route(8, None, "/docs/café", get),
+        route(9, None, "/docs/{name}", get),
+        route(10, Some("a.example"), "/admin", get),
+        route(11, None, "/{*any}", get),
+        route(12, None, "/kits/skk", get),
+        route(13, None, "/kits/{name}", get),
+    ])
+    .unwrap();
+    let judge = |host: &str, path: &str| find(&table, host, Method::Get, path);
+    for path in [
+        "/public/iNterNal/x",
+        "/PUBLIC/internal/x",
+        "/public/%69nternal/x",
+        "/orders/HEALTH",
+        "/orders/Health/",
+        "/orders/he%61lth",
+        "/orders/he%61LTH",
+        "/%78/REPORTS",
+        "/users/%40me",
+        "/docs/CAF%C3%89",
+        "/docs/caf%C3%89",
+        "/kits/%C5%BFkk",
+        "/kits/sk%E2%84%AA",
+    ] {
+        assert_eq!(
+            judge("b.example", path),
+            Err(Denial::PathAmbiguous),
+            "{path}"
+        );
+    }
+    for (host, path) in [("a.example", "/ADMIN"), ("a.example", "/adm%69n")] {
+        assert_eq!(judge(host, path), Err(Denial::PathAmbiguous), "{path}");
+    }
+    for (path, expected) in [
+        ("/public/x", 0),
+        ("/public/X/internal", 0),
+        ("/public/internal/X", 1),
+        ("/public/%41", 0),
+        ("/orders/7", 2),
+        ("/orders/A%42c", 2),
+        ("/orders/healthy", 2),
+        ("/orders/health", 3),
+        ("/acme/Reports", 4),
+        ("/x/7", 5),
+        ("/x/reports", 5),
+        ("/users/@me", 6),
+        ("/users/@ME2", 7),
+        ("/docs/caf%C3%A9", 8),
+        ("/docs/caf%c3%a9", 8),
+        ("/docs/the", 9),
+        ("/ADMIN", 11),
+        ("/kits/skk", 12),
+        ("/kits/%C5%BF", 13),
+    ] {
+        assert_eq!(judge("b.example", path), Ok(expected), "{path}");
+    }
+}
+
+#[test]
+fn literals_that_differ_in_case_are_two_to_whoever_wrote_them() {
+    let get = &[Method::Get][..];
+    let table = RouteTable::new([
+        route(0, None, "/Orders", get),
+        route(1, None, "/orders", get),
+        route(2, None, "/{other}", get),
+    ])
+    .unwrap();
+    for (path, expected) in [
+        ("/Orders", Ok(0)),
+        ("/orders", Ok(1)),
+        ("/ORDERS", Err(Denial::PathAmbiguous)),
+        ("/7", Ok(2)),
+    ] {
+        assert_eq!(
+            find(&table, "a.example", Method::Get, path),
+            expected,
+            "{path}"
+        );
+    }
+}
+
+#[test]
+fn routes_whose_literals_differ_in_case_can_be_mistaken_for_each_other() {
+    let get = &[Method::Get][..];
+    let one = route(0, None, "/{x}/Admin", get);
+    let other = route(1, None, "/ab/admin", get);
+    assert!(!one.overlaps(&other));
+    assert!(one.can_be_mistaken_for(&other) && other.can_be_mistaken_for(&one));
+    assert!(!one.can_be_mistaken_for(&route(2, None, "/ab/b", get)));
 }
 
 #[test]

@@ -92,15 +92,25 @@ fn find(table: &RouteTable, request: &NaiveRequest) -> Result<usize, Denial> {
 /// The documented order: an exact host before any host; then, segment by segment, a literal before
 /// `{name}` before `{*rest}`; then the method.
 fn search(routes: &[NaiveRoute], request: &NaiveRequest) -> Result<usize, Denial> {
-    let best = routes
-        .iter()
-        .filter_map(|route| specificity(route, request))
-        .max()
-        .ok_or(Denial::RouteNotFound)?;
-    let mut owners = routes
-        .iter()
-        .enumerate()
-        .filter(|(_, route)| specificity(route, request).as_ref() == Some(&best));
+    let owners = owners(routes, request, |segment, presented| {
+        segment == presented.replace("%61", "a")
+    });
+    if owners.is_empty() {
+        return Err(Denial::RouteNotFound);
+    }
+    // Services that do not decode, that do not regard case, or neither.
+    let others: [Comparison; 3] = [
+        |segment, presented| segment == presented,
+        |segment, presented| segment.eq_ignore_ascii_case(&presented.replace("%61", "a")),
+        |segment, presented| segment.eq_ignore_ascii_case(presented),
+    ];
+    for compare in others {
+        let theirs = self::owners(routes, request, compare);
+        if !theirs.is_empty() && theirs != owners {
+            return Err(Denial::PathAmbiguous);
+        }
+    }
+    let mut owners = owners.into_iter().map(|index| (index, &routes[index]));
     let allow = owners
         .clone()
         .flat_map(|(_, route)| route.methods.iter())
@@ -115,8 +125,27 @@ fn search(routes: &[NaiveRoute], request: &NaiveRequest) -> Result<usize, Denial
         .ok_or(Denial::MethodNotAllowed { allow })
 }
 
+/// Whether a literal is what was presented.
+type Comparison = fn(&str, &str) -> bool;
+
+/// Routes of the most specific pattern that a request belongs to.
+fn owners(routes: &[NaiveRoute], request: &NaiveRequest, is_same: Comparison) -> Vec<usize> {
+    let specificities: Vec<_> = routes
+        .iter()
+        .map(|route| specificity(route, request, is_same))
+        .collect();
+    let best = specificities.iter().flatten().max();
+    (0..routes.len())
+        .filter(|index| best.is_some() && specificities[*index].as_ref() == best)
+        .collect()
+}
+
 /// `None` where the request is not the route's. Greater is more specific.
-fn specificity(route: &NaiveRoute, request: &NaiveRequest) -> Option<(bool, Vec<u8>)> {
+fn specificity(
+    route: &NaiveRoute,
+    request: &NaiveRequest,
+    is_same: Comparison,
+) -> Option<(bool, Vec<u8>)> {
     if route.host.is_some() && route.host != request.host {
         return None;
     }
@@ -130,7 +159,7 @@ fn specificity(route: &NaiveRoute, request: &NaiveRequest) -> Option<(bool, Vec<
         let presented = remaining.next()?;
         if segment.starts_with('{') {
             ranks.push(1);
-        } else if segment == presented.replace("%61", "a") {
+        } else if is_same(segment, presented) {
             ranks.push(2);
         } else {
             return None;
@@ -199,7 +228,7 @@ fn route() -> impl Strategy<Value = NaiveRoute> {
 }
 
 fn request() -> impl Strategy<Value = NaiveRequest> {
-    let segments = prop::collection::vec(select(vec!["a", "b", "c", "%61"]), 0..5);
+    let segments = prop::collection::vec(select(vec!["a", "b", "c", "%61", "B"]), 0..5);
     let host = prop_oneof![4 => host(), 1 => Just(Some("c.example"))];
     let method = prop_oneof![4 => method().prop_map(Some), 1 => Just(None)];
     (host, segments, any::<bool>(), method).prop_map(
