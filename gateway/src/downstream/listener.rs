@@ -28,7 +28,7 @@ use crate::telemetry::metrics::labels::Handshake;
 use crate::workers::Workers;
 
 /// What every HTTP/2 connection begins with (RFC 9113 §3.4).
-const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(super) const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Before the next try when no connection can be accepted, as when descriptors or memory run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

@@ -6,6 +6,7 @@ pub(crate) mod body_clock;
 pub(crate) mod chunks;
 pub mod connection;
 pub(crate) mod connections;
+mod control_frames;
 pub mod credential;
 pub mod forwarding;
 pub mod head;

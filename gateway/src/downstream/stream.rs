@@ -24,6 +24,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::chunks::Malformed;
 use super::connection::Connection;
+use super::control_frames::{ControlFrames, TooMany};
 
 /// Head and body of a small response leave as one segment.
 const WRITE_BUFFER: usize = 4096;
@@ -40,7 +41,8 @@ pub(crate) struct ClientStream {
     fd: RawFd,
     /// Bytes of HTTP/2 that were read to find out that it is spoken.
     replay: Bytes,
-    is_http2: bool,
+    /// Over HTTP/2.
+    http2: Option<Http2>,
     connection: Arc<Connection>,
     closing: Option<Closing>,
     /// For a caller that has sent much ahead.
@@ -49,6 +51,16 @@ pub(crate) struct ClientStream {
     /// Pingora hands this to every request of the connection; it carries [`Connection`].
     facts: Arc<ProxyDigest>,
 }
+
+/// What is watched on a connection that speaks HTTP/2.
+struct Http2 {
+    frames: ControlFrames,
+    /// Bytes that were read without a pause.
+    turn: usize,
+}
+
+/// h2 reads on as long as there is something, and the other connections of its thread wait.
+const TURN: usize = 16 * 1024;
 
 pub(crate) enum Transport {
     Plain(TcpStream),
@@ -78,7 +90,10 @@ impl ClientStream {
             io: BufWriter::with_capacity(WRITE_BUFFER, transport),
             fd,
             replay,
-            is_http2,
+            http2: is_http2.then(|| Http2 {
+                frames: ControlFrames::new(std::time::Instant::now()),
+                turn: 0,
+            }),
             socket: Arc::new(socket),
             facts: Arc::new(ProxyDigest::new(
                 no_proxy,
@@ -150,13 +165,8 @@ impl AsyncRead for ClientStream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.is_http2 {
-            if self.replay.has_remaining() {
-                let length = self.replay.len().min(buffer.remaining());
-                buffer.put_slice(&self.replay.split_to(length));
-                return Poll::Ready(Ok(()));
-            }
-            return Pin::new(&mut self.io).poll_read(context, buffer);
+        if self.http2.is_some() {
+            return self.poll_frames(context, buffer);
         }
         if self.connection.inbound.room_ahead().is_some() {
             return self.poll_ahead(context);
@@ -175,6 +185,48 @@ impl AsyncRead for ClientStream {
 }
 
 impl ClientStream {
+    fn sent(&mut self, bytes: usize) {
+        if let Some(http2) = &mut self.http2 {
+            http2.frames.sent(bytes);
+        }
+    }
+
+    fn poll_frames(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let Some(http2) = &mut self.http2 else {
+            return Poll::Ready(Ok(()));
+        };
+        if http2.turn >= TURN {
+            http2.turn = 0;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let before = buffer.filled().len();
+        if self.replay.has_remaining() {
+            let length = self.replay.len().min(buffer.remaining());
+            buffer.put_slice(&self.replay.split_to(length));
+        } else {
+            let read = Pin::new(&mut self.io).poll_read(context, buffer);
+            if read.is_pending() {
+                http2.turn = 0;
+            }
+            ready!(read)?;
+        }
+        let read = buffer.filled().get(before..).unwrap_or_default();
+        http2.turn += read.len();
+        http2
+            .frames
+            .read(read, std::time::Instant::now())
+            .map_err(|TooMany| {
+                tracing::debug!(client.address = %self.connection.peer, "connection closed: too many control frames");
+                io::Error::from(io::ErrorKind::InvalidData)
+            })?;
+        Poll::Ready(Ok(()))
+    }
+
     /// The request is complete: what comes now is of the next one. Ready when the caller has left.
     fn poll_ahead(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut bytes = [0; 1024];
@@ -216,7 +268,9 @@ impl AsyncWrite for ClientStream {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(context, bytes)
+        let written = ready!(Pin::new(&mut self.io).poll_write(context, bytes))?;
+        self.sent(written);
+        Poll::Ready(Ok(written))
     }
 
     fn poll_write_vectored(
@@ -224,7 +278,9 @@ impl AsyncWrite for ClientStream {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(context, slices)
+        let written = ready!(Pin::new(&mut self.io).poll_write_vectored(context, slices))?;
+        self.sent(written);
+        Poll::Ready(Ok(written))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -236,7 +292,7 @@ impl AsyncWrite for ClientStream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.is_http2 {
+        if self.http2.is_some() {
             return Pin::new(&mut self.io).poll_shutdown(context);
         }
         self.poll_close(context)
@@ -327,7 +383,7 @@ impl UniqueID for ClientStream {
 /// TLS is this module's own affair: Pingora is told the protocol, and nothing else about it.
 impl Ssl for ClientStream {
     fn selected_alpn_proto(&self) -> Option<ALPN> {
-        self.is_http2.then_some(ALPN::H2)
+        self.http2.is_some().then_some(ALPN::H2)
     }
 }
 

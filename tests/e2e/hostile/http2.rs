@@ -4,8 +4,13 @@ use std::time::Duration;
 
 use portcullis_e2e::http2_frames::{END_STREAM, PREFACE, frame, headers, settings};
 use portcullis_e2e::{
-    Authority, Connection, Gateway, GatewayYaml, Response, Service, TlsOptions, eventually,
+    Authority, Connection, Gateway, GatewayYaml, Http2Connection, Response, Service, TlsOptions,
+    eventually,
 };
+
+use tokio::time::timeout;
+
+const INITIAL_WINDOW_SIZE: u16 = 4;
 
 /// A TLS listener with short time limits, and a public route to a service.
 pub(super) struct Edge {
@@ -98,7 +103,6 @@ async fn response_that_is_not_taken_is_given_up() {
     let edge = Edge::start(ORDERS_POLICY_WITHOUT_TOKENS).await;
     edge.service
         .always(Response::new(200).body(vec![b'x'; 300_000]));
-    const INITIAL_WINDOW_SIZE: u16 = 4;
     for window in [0, 1_000] {
         let mut connection = edge.connect().await;
         let mut bytes = [PREFACE, &settings(INITIAL_WINDOW_SIZE, window)].concat();
@@ -263,3 +267,52 @@ async fn path_that_is_not_one_reaches_nobody() {
 
 pub(super) const ORDERS_POLICY_WITHOUT_TOKENS: &str = "owner: a\nroutes:\n\
     - { name: any, match: { path: \"/public/{*rest}\" }, upstream: orders, public: true }\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn frames_that_carry_nothing_are_not_taken_for_ever() {
+    let edge = Edge::start(ORDERS_POLICY_WITHOUT_TOKENS).await;
+    const ACK: u8 = 1;
+    let floods = [
+        ("settings", settings(INITIAL_WINDOW_SIZE, 65_535)),
+        ("acknowledgements", frame(4, ACK, 0, &[])),
+        ("pings", frame(6, 0, 0, b"pingpong")),
+        ("pongs", frame(6, ACK, 0, b"pingpong")),
+        ("priorities", frame(2, 0, 1, &[0, 0, 0, 0, 16])),
+        ("window updates", frame(8, 0, 0, &[0, 0, 0, 1])),
+        ("unknown frames", frame(0x2A, 0, 0, b"")),
+    ];
+    for (name, flood) in floods {
+        let mut connection = edge.connect().await;
+        let preface = [PREFACE, &settings(INITIAL_WINDOW_SIZE, 65_535)].concat();
+        connection.send(preface).await;
+        // An error is the end that is waited for.
+        let _ = connection.try_send(flood.repeat(20_000)).await;
+        let reading = timeout(Duration::from_secs(10), connection.read_to_end());
+        assert!(reading.await.is_ok(), "{name} are taken for ever");
+    }
+    edge.gateway.assert_healthy();
+    let mut connection = edge.connect().await;
+    let head = headers(1, END_STREAM, &request("GET", "/public/x"));
+    connection
+        .send([PREFACE, &settings(INITIAL_WINDOW_SIZE, 1_000), &head].concat())
+        .await;
+    edge.service.wait_for_requests(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn caller_that_takes_much_may_say_so_often() {
+    let service = Service::start().await;
+    let body = vec![b'x'; 64 << 20];
+    service.always(Response::new(200).body(body.clone()));
+    let yaml = GatewayYaml::new().upstream("orders", service.address());
+    let gateway = Gateway::start(&[
+        ("portcullis.yaml", &yaml.render()),
+        ("policy/orders.yaml", ORDERS_POLICY_WITHOUT_TOKENS),
+    ])
+    .await;
+    let mut connection = Http2Connection::open(gateway.address("public")).await;
+    for _ in 0..2 {
+        let answer = connection.get(&gateway.url("/public/x"), &[]).await;
+        assert_eq!((answer.status, answer.body.len()), (200, body.len()));
+    }
+}

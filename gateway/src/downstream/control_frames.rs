@@ -1,0 +1,186 @@
+//! Frames of HTTP/2 that carry no part of a request: settings, pings, priorities, window updates, and
+//! those of unknown types (RFC 9113 §6). Each is work, and some are answered, but no limit of streams or
+//! bytes counts them; h2 has none for them. Whoever sends many of them for nothing is closed on.
+
+use std::time::Instant;
+
+use super::listener::HTTP2_PREFACE;
+
+/// At once, ...
+const BURST: u64 = 2_000;
+/// ... and then in each second, ...
+const PER_SECOND: u64 = 1_000;
+/// ... and for so many bytes that the caller was sent: it opens its windows, and measures round trips,
+/// as it is sent something.
+const BYTES_FOR_ONE: u64 = 1024;
+
+/// Follows what comes in on a connection.
+#[derive(Debug)]
+pub(super) struct ControlFrames {
+    preface_left: usize,
+    header: [u8; HEADER],
+    has: usize,
+    payload_left: usize,
+    budget: u64,
+    /// When the budget was last looked at.
+    since: Instant,
+    /// Bytes that were sent since.
+    sent: u64,
+}
+
+/// RFC 9113 §4.1.
+const HEADER: usize = 9;
+
+/// There were too many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TooMany;
+
+impl ControlFrames {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            preface_left: HTTP2_PREFACE.len(),
+            header: [0; HEADER],
+            has: 0,
+            payload_left: 0,
+            budget: BURST,
+            since: now,
+            sent: 0,
+        }
+    }
+
+    /// The caller was sent so many bytes.
+    pub(super) const fn sent(&mut self, bytes: usize) {
+        self.sent += bytes as u64;
+    }
+
+    /// Takes in the next bytes.
+    ///
+    /// # Errors
+    /// When there were more such frames than there may be.
+    pub(super) fn read(&mut self, mut bytes: &[u8], now: Instant) -> Result<(), TooMany> {
+        while !bytes.is_empty() {
+            let skipped = self.preface_left + self.payload_left;
+            if skipped > 0 {
+                let length = skipped.min(bytes.len());
+                let of_preface = length.min(self.preface_left);
+                self.preface_left -= of_preface;
+                self.payload_left -= length - of_preface;
+                bytes = bytes.get(length..).unwrap_or_default();
+                continue;
+            }
+            let length = (HEADER - self.has).min(bytes.len());
+            let (part, rest) = bytes.split_at_checked(length).unwrap_or((bytes, &[]));
+            if let Some(header) = self.header.get_mut(self.has..self.has + length) {
+                header.copy_from_slice(part);
+            }
+            self.has += length;
+            bytes = rest;
+            if self.has == HEADER {
+                self.has = 0;
+                let [high, middle, low, kind, ..] = self.header;
+                let length = [0, high, middle, low].map(usize::from);
+                self.payload_left = length.iter().fold(0, |sum, byte| sum << 8 | byte);
+                if is_control(kind) {
+                    self.spend(now)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn spend(&mut self, now: Instant) -> Result<(), TooMany> {
+        if self.budget == 0 {
+            let elapsed = now.saturating_duration_since(self.since).as_millis();
+            let elapsed = u64::try_from(elapsed).unwrap_or(u64::MAX);
+            let earned = elapsed.saturating_mul(PER_SECOND) / 1_000 + self.sent / BYTES_FOR_ONE;
+            if earned == 0 {
+                return Err(TooMany);
+            }
+            self.budget = earned.min(BURST);
+            self.since = now;
+            self.sent = 0;
+        }
+        self.budget -= 1;
+        Ok(())
+    }
+}
+
+/// All but those that make up requests, and those that cancel them, which h2 counts.
+const fn is_control(kind: u8) -> bool {
+    !matches!(kind, DATA | HEADERS | RST_STREAM | CONTINUATION)
+}
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const CONTINUATION: u8 = 9;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const PING: u8 = 6;
+    const WINDOW_UPDATE: u8 = 8;
+
+    fn frame(kind: u8, length: usize) -> Vec<u8> {
+        let size = u32::try_from(length).unwrap().to_be_bytes();
+        [&size[1..], &[kind, 0, 0, 0, 0, 1], &vec![0xFF; length]].concat()
+    }
+
+    fn begun(now: Instant) -> ControlFrames {
+        let mut frames = ControlFrames::new(now);
+        frames.read(HTTP2_PREFACE, now).unwrap();
+        frames
+    }
+
+    #[test]
+    fn burst_is_taken_however_it_is_cut_and_no_more() {
+        let now = Instant::now();
+        let kinds = [2, 4, PING, 7, WINDOW_UPDATE, 0x10, 0x2A];
+        let all: Vec<u8> = (0..2_000_usize)
+            .flat_map(|number| frame(kinds[number % kinds.len()], number % 20))
+            .collect();
+        for step in [1, 3, 9, 100, 8192] {
+            let mut frames = begun(now);
+            for part in all.chunks(step) {
+                assert_eq!(frames.read(part, now), Ok(()), "{step}");
+            }
+            assert_eq!(frames.read(&frame(PING, 8), now), Err(TooMany));
+        }
+    }
+
+    #[test]
+    fn frames_of_requests_are_not_counted() {
+        let now = Instant::now();
+        let mut frames = begun(now);
+        for kind in [DATA, HEADERS, RST_STREAM, CONTINUATION] {
+            for _ in 0..2 * BURST {
+                frames.read(&frame(kind, 12), now).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn time_and_what_is_sent_earn_more() {
+        let start = Instant::now();
+        let mut frames = begun(start);
+        let mut ping = |now: Instant, sent: usize| {
+            frames.sent(sent);
+            frames.read(&frame(PING, 8), now)
+        };
+        // One a millisecond for a minute, after the burst.
+        for number in 0..60_000 {
+            ping(start + Duration::from_millis(number), 0).unwrap();
+        }
+        let end = start + Duration::from_secs(60);
+        for _ in 0..100_000 {
+            // Two for each frame of a large response.
+            ping(end, 8 * 1024).unwrap();
+            ping(end, 8 * 1024).unwrap();
+        }
+        let refused = (0..100_000).find(|_| ping(end, 0).is_err());
+        assert!(refused.is_some_and(|count| count <= BURST), "{refused:?}");
+    }
+}
