@@ -280,6 +280,8 @@ pub struct Limits {
     pub header_bytes: usize,
     /// Longest access token.
     pub token_bytes: usize,
+    /// Failed verifications of one address in a second; 0 is any number.
+    pub failed_verifications_per_second: u32,
     /// Concurrent HTTP/2 streams on a connection.
     pub http2_streams: u32,
     /// How long a connection takes requests.

@@ -2,11 +2,11 @@
 
 use portcullis_policy::{self as policy, Access, Denial, Permit};
 
-use crate::authentication::access_token;
+use crate::authentication::access_token::{self, Caller};
 use crate::downstream::credential;
 use crate::downstream::request::{Arrived, check_length};
 use crate::exchange::Exchange;
-use crate::overload;
+use crate::gateway::Gateway;
 use crate::refusal::{Fault, Refusal};
 use crate::websocket::handshake;
 
@@ -17,14 +17,14 @@ use crate::websocket::handshake;
 pub(crate) async fn admit(
     header: &pingora_http::RequestHeader,
     exchange: &mut Exchange,
-    overload: &overload::Gauge,
+    gateway: &Gateway,
 ) -> Result<Permit, Refusal> {
     let snapshot = std::sync::Arc::clone(exchange.snapshot());
     let limits = &snapshot.config().limits;
 
     let connection = exchange.connection();
     let is_surplus = connection.is_some_and(|connection| connection.is_surplus);
-    if !overload.accepts_requests(is_surplus) {
+    if !gateway.overload().accepts_requests(is_surplus) {
         return Err(Fault::Overloaded.into());
     }
     let request = Arrived::read(header, limits)?; // what arrived
@@ -41,7 +41,11 @@ pub(crate) async fn admit(
         Access::Public => None, // nobody is asked
         Access::Protected(_) => {
             let token = credential::find(header, request.query(), limits.token_bytes)?; // what it presents
-            Some(access_token::authenticate(&snapshot, token, now).await?) // who that is
+            let caller = Caller {
+                address: exchange.answerable_address(),
+                failures: gateway.failures(),
+            };
+            Some(access_token::authenticate(&snapshot, token, now, caller).await?) // who that is
         }
     };
     let permit = policy::decide(route, principal.as_ref(), now)?; // may it

@@ -366,6 +366,14 @@ impl Exchange {
         });
     }
 
+    /// The address that answers for the request; `None` for a trusted proxy that does not say whose it
+    /// is.
+    pub(crate) fn answerable_address(&self) -> Option<IpAddr> {
+        let trusted = &self.snapshot.config().trusted_proxies;
+        self.client()
+            .filter(|address| !trusted.iter().any(|net| net.contains(address)))
+    }
+
     fn client(&self) -> Option<IpAddr> {
         self.origin.as_ref().map(Origin::client).or_else(|| {
             self.connection

@@ -12,6 +12,7 @@ use crate::admin::status::{
     ConfigStatus, DiagnosticStatus, IssuerStatus, ListenerStatus, PolicyFileStatus, Readiness,
     ReloadStatus, Status, StatusSource, UpstreamStatus,
 };
+use crate::authentication::Failures;
 use crate::overload;
 use crate::snapshot::Snapshot;
 use crate::telemetry::{Metrics, Timestamp};
@@ -33,6 +34,7 @@ pub struct Gateway {
     listeners: Vec<BoundListener>,
     last_reload: Mutex<Option<ReloadStatus>>,
     overload: overload::Gauge,
+    failures: Failures,
 }
 
 /// A socket that callers connect to.
@@ -62,6 +64,7 @@ impl Gateway {
             listeners,
             last_reload: Mutex::new(None),
             overload: overload::Gauge::default(),
+            failures: Failures::default(),
         }
     }
 
@@ -91,6 +94,11 @@ impl Gateway {
 
     pub(crate) const fn overload(&self) -> &overload::Gauge {
         &self.overload
+    }
+
+    /// Tokens that were verified for nothing.
+    pub(crate) const fn failures(&self) -> &Failures {
+        &self.failures
     }
 
     pub(crate) fn listeners(&self) -> &[BoundListener] {

@@ -122,8 +122,7 @@ impl ProxyHttp for Proxy {
     ) -> Result<bool> {
         let connection = Connection::of(session).map(Arc::clone);
         exchange.arrive(session.req_header(), connection.as_ref());
-        let overload = self.gateway.overload();
-        match admission::admit(session.req_header(), exchange, overload).await {
+        match admission::admit(session.req_header(), exchange, &self.gateway).await {
             Ok(permit) => {
                 exchange.admit(permit);
                 if handshake::is_asked_for(session.req_header()) {

@@ -31,6 +31,7 @@ pub enum Denial {
     TokenClaimUnrepresentable,
     TokenExpired,
     TokenNotYetValid,
+    TokenAttemptsExceeded,
     IssuerUnknown,
     IssuerNotAccepted,
     ScopeInsufficient { required: Box<str> },
@@ -89,6 +90,7 @@ impl Denial {
             Self::TokenClaimUnrepresentable => "token_claim_unrepresentable",
             Self::TokenExpired => "token_expired",
             Self::TokenNotYetValid => "token_not_yet_valid",
+            Self::TokenAttemptsExceeded => "token_attempts_exceeded",
             Self::IssuerUnknown => "issuer_unknown",
             Self::IssuerNotAccepted => "issuer_not_accepted",
             Self::ScopeInsufficient { .. } => "scope_insufficient",
@@ -135,6 +137,9 @@ impl Denial {
             }
             Self::TokenExpired => "the access token has expired",
             Self::TokenNotYetValid => "the access token is not valid yet",
+            Self::TokenAttemptsExceeded => {
+                "too many access tokens from this address were refused a moment ago"
+            }
             Self::IssuerUnknown => "the access token comes from an issuer that is not accepted",
             Self::IssuerNotAccepted => "this route does not take access tokens from that issuer",
             Self::ScopeInsufficient { .. } => {
@@ -165,6 +170,7 @@ impl Denial {
             Self::HeadersTooLarge => 431,
             Self::ScopeInsufficient { .. } | Self::WebSocketNotAllowed => 403,
             Self::WebSocketVersion => 426,
+            Self::TokenAttemptsExceeded => 429,
             Self::CredentialMissing
             | Self::TokenMalformed
             | Self::TokenHeaderRefused
@@ -197,6 +203,7 @@ impl Denial {
             | Self::RouteNotFound
             | Self::MethodNotAllowed { .. }
             | Self::CredentialMissing
+            | Self::TokenAttemptsExceeded
             | Self::WebSocketMalformed
             | Self::WebSocketVersion
             | Self::WebSocketNotAllowed => None,

@@ -489,7 +489,8 @@ async fn flood_of_made_up_signatures_keeps_no_good_caller_from_being_served() {
                     .with_signature(|_| made_up_signature());
                 let answer = caller.try_get_with_token(&world.url(ORDER), &forged).await;
                 match answer.map_err(|error| format!("{error:?}"))?.status {
-                    401 => Ok(()),
+                    // 429: of one address, not all of them are verified.
+                    401 | 429 => Ok(()),
                     other => Err(format!("answered {other}")),
                 }
             }
@@ -512,6 +513,71 @@ async fn flood_of_made_up_signatures_keeps_no_good_caller_from_being_served() {
     let remembered = metrics.value("portcullis_token_cache_entries", &[]);
     assert_eq!(remembered, 1.0, "nothing that is refused is remembered");
     world.gateway.assert_healthy();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn address_that_guesses_is_not_verified_for_and_takes_nothing_from_others() {
+    let world =
+        World::start_with(|yaml| yaml.section("limits: { failed_verifications_per_second: 20 }"))
+            .await;
+    let address = world.gateway.address("public");
+    let ask = async |local: &str, token: &str| {
+        let mut connection = Connection::open_from(local, address).await;
+        connection
+            .request(request("GET", ORDER, &[&bearer(token)]))
+            .await
+    };
+    let (neighbour, guesser) = ("127.0.0.2", "127.0.0.1");
+    let known = world.token("orders:read");
+    assert_eq!(ask(guesser, &known).await.status, 200);
+    let forged = || world.issuer.token().with_signature(|_| made_up_signature());
+    // In some second of a few, more than twenty.
+    let refused = eventually("an answer of 429", || async {
+        let answer = ask(guesser, &forged()).await;
+        (answer.status == 429).then_some(answer)
+    });
+    let guessing = async {
+        loop {
+            ask(guesser, &forged()).await;
+        }
+    };
+    let answer = tokio::select! {
+        answer = refused => answer,
+        () = guessing => unreachable!(),
+    };
+    assert!(
+        answer.text().contains("token_attempts_exceeded"),
+        "{answer:?}"
+    );
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    assert_eq!(answer.header("www-authenticate"), None);
+    let judged = async |result: &str| {
+        let metrics = world.gateway.metrics().await;
+        let labels = [("issuer", "acme"), ("result", result)];
+        metrics.value("portcullis_token_verifications_total", &labels)
+    };
+    let before = judged("refused").await;
+    let started = Instant::now();
+    for _ in 0..100 {
+        assert!(matches!(ask(guesser, &forged()).await.status, 401 | 429));
+        assert_eq!(ask(guesser, &known).await.status, 200, "it is remembered");
+        assert_eq!(
+            ask(neighbour, &world.token("orders:read")).await.status,
+            200
+        );
+    }
+    let seconds = started.elapsed().as_secs() + 2;
+    let verified = judged("refused").await - before;
+    assert!(
+        verified <= 20.0 * seconds as f64,
+        "{verified} in {seconds} s"
+    );
+    // Who stops is believed again.
+    eventually("a good token that is taken", || async {
+        let token = world.token("orders:read");
+        (ask(guesser, &token).await.status == 200).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -43,6 +43,18 @@ impl Connection {
         }
     }
 
+    /// Connects in the clear, from this address of loopback.
+    pub async fn open_from(local: &str, address: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        let local = SocketAddr::new(local.parse().unwrap(), 0);
+        socket.bind(local).unwrap();
+        Self {
+            stream: Box::new(socket.connect(address).await.unwrap()),
+            unread: Vec::new(),
+        }
+    }
+
     /// Connects in the clear, with room for a few bytes that nobody has read yet.
     pub async fn open_narrow(address: SocketAddr) -> Self {
         let socket = TcpSocket::new_v4().unwrap();

@@ -35,6 +35,9 @@ pub struct Limits {
     pub header_bytes: Option<ByteSize>,
     /// Longest access token. At most 64KiB. Default: 16KiB.
     pub token_bytes: Option<ByteSize>,
+    /// Access tokens from one address (IPv6: one /64) that may be verified and refused in a second; then
+    /// only tokens that are remembered are taken from it. 0 for any number. Default: 500.
+    pub failed_verifications_per_second: Option<u32>,
     /// Concurrent HTTP/2 streams on one connection. Default: 100.
     pub http2_streams: Option<u32>,
     /// How long a connection is used: then it takes no more requests, and ends with those that it has.

@@ -76,6 +76,7 @@ limits:
   http2_streams: 100
   requests_per_connection: 10000
   connection_age: 1h
+  failed_verifications_per_second: 500
   websocket_idle_timeout: 10m
   websocket_age: 24h
   connections_per_address: 1000

@@ -66,6 +66,12 @@ impl Resolver<'_> {
                 256 * KIB,
             ),
             token_bytes: self.size(&at("token_bytes"), written.token_bytes, 16 * KIB, 64 * KIB),
+            failed_verifications_per_second: self.number(
+                &at("failed_verifications_per_second"),
+                written.failed_verifications_per_second,
+                500,
+                0..=1_000_000,
+            ),
             http2_streams: self.number(
                 &at("http2_streams"),
                 written.http2_streams,

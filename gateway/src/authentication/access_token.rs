@@ -1,15 +1,43 @@
 //! An access token → the principal that it speaks for.
 
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use portcullis_policy::{Denial, IssuerId, PresentedToken, Principal, UnixTime};
 
+use super::failures::Failures;
 use super::token_cache::{Remembered, TokenHash};
 use crate::issuer::KeySetCache;
 use crate::issuer::key_set_cache::{LoadedKeySet, UnknownKey};
 use crate::refusal::{Fault, Refusal};
 use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::labels::TokenVerification;
+
+/// Whom a verification is done for, and what it has cost so far.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Caller<'f> {
+    /// `None`: a proxy that speaks for many, and does not say for whom.
+    pub(crate) address: Option<IpAddr>,
+    pub(crate) failures: &'f Failures,
+}
+
+impl Caller<'_> {
+    fn may_try(&self, snapshot: &Snapshot) -> Result<(), Denial> {
+        let limit = snapshot.config().limits.failed_verifications_per_second;
+        let is_exceeded = |address| self.failures.are_exceeded(address, limit, Instant::now());
+        match self.address.is_some_and(is_exceeded) {
+            true => Err(Denial::TokenAttemptsExceeded),
+            false => Ok(()),
+        }
+    }
+
+    fn has_failed(&self) {
+        if let Some(address) = self.address {
+            self.failures.add(address, Instant::now());
+        }
+    }
+}
 
 /// Who presents `token`, in the terms of `snapshot`.
 ///
@@ -19,6 +47,7 @@ pub(crate) async fn authenticate(
     snapshot: &Snapshot,
     token: &str,
     now: UnixTime,
+    caller: Caller<'_>,
 ) -> Result<Arc<Principal>, Refusal> {
     let hash = TokenHash::of(token);
     if let Some(remembered) = snapshot.tokens().get(&hash) {
@@ -31,6 +60,7 @@ pub(crate) async fn authenticate(
         }
         snapshot.tokens().remove(&hash);
     }
+    caller.may_try(snapshot)?;
     let presented = PresentedToken::parse(token)?;
     let (issuer, _) = presented.issuer(snapshot.issuers())?;
     let key_sets = snapshot.key_set_cache(issuer)?;
@@ -45,6 +75,7 @@ pub(crate) async fn authenticate(
         Err(refusal) => {
             if let Refusal::Denied(_) = refusal {
                 key_sets.metrics().token_judged(TokenVerification::Refused);
+                caller.has_failed();
             }
             Err(refusal)
         }

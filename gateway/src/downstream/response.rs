@@ -149,6 +149,9 @@ impl Answer {
                     let allow = HeaderValue::try_from(allow.to_string()).ok();
                     headers.extend(allow.map(|allow| (header::ALLOW, allow)));
                 }
+                if *denial == Denial::TokenAttemptsExceeded {
+                    headers.push((header::RETRY_AFTER, HeaderValue::from(1)));
+                }
                 if *denial == Denial::WebSocketVersion {
                     // RFC 6455 §4.4, RFC 9110 §15.5.22.
                     headers.extend([

@@ -52,7 +52,8 @@ impl AttackWorld {
             .issuer("other", &other)
             .upstream("orders", service.address())
             .section(
-                "limits: { header_bytes: 16KiB, headers: 60, token_bytes: 8KiB, target_bytes: 4KiB }",
+                "limits: { header_bytes: 16KiB, headers: 60, token_bytes: 8KiB, target_bytes: 4KiB, \
+                 failed_verifications_per_second: 0 }",
             );
         let gateway = Gateway::builder()
             .file("portcullis.yaml", &yaml.render())

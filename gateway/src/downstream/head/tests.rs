@@ -16,6 +16,7 @@ fn limits() -> Limits {
         headers: 5,
         header_bytes: 256,
         token_bytes: 64,
+        failed_verifications_per_second: 0,
         http2_streams: 1,
         requests_per_connection: 1,
         connection_age: Duration::from_secs(1),
