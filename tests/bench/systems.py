@@ -97,7 +97,7 @@ upstreams:
     addresses: ["127.0.0.1:{bench.address_of_service(job)}"]
     timeouts: {{ idle: 600s }}
 {mutual_tls}access_log: {log}
-{cache}limits: {{ requests_per_connection: 1000000000, idle_timeout: 600s }}
+{cache}limits: {{ requests_per_connection: 1000000000, connection_age: 24h, idle_timeout: 600s, failed_verifications_per_second: 0 }}
 policy: {{ files: [policy.yaml] }}
 """)
         write(folder, "policy.yaml", self.policy(job))
