@@ -321,11 +321,14 @@ impl ProxyHttp for Proxy {
             }
             return nothing(0);
         }
+        // Pingora ends the connection whatever it is told here, so the caller has to be told, too, or
+        // its next request is lost.
+        session.set_keepalive(None);
         let is_written = response::write(session, exchange).await.is_ok();
-        FailToProxy {
-            error_code: status,
-            can_reuse_downstream: is_written && !exchange.ends_connection(),
+        if is_written && !session.is_http2() {
+            session.as_downstream_mut().shutdown().await;
         }
+        nothing(status)
     }
 
     /// Runs last, whatever happened.

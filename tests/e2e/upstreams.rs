@@ -732,3 +732,29 @@ async fn limits_of_a_route_take_the_place_of_those_for_all() {
         );
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusal_for_a_service_says_that_the_connection_ends() {
+    let service = Service::start().await;
+    let gateway = gateway(&format!(
+        "name: orders, addresses: [\"{}\"], retries: 0, timeouts: {{ response: 500ms }}",
+        service.address()
+    ))
+    .await;
+    for (behaviour, status) in [
+        (Behaviour::WriteAndClose(Vec::new()), 502),
+        (Behaviour::WriteAndReset(Vec::new()), 502),
+        (Behaviour::Stall, 504),
+        (Behaviour::WriteAndClose(b"nonsense\r\n\r\n".to_vec()), 502),
+    ] {
+        service.next(behaviour);
+        let mut connection = Connection::open(gateway.address("public")).await;
+        // What comes behind must not cost the caller the answer.
+        let two = [request("GET", ANY, &[]), request("GET", ANY, &[])].concat();
+        let answer = connection.request(two).await;
+        assert_eq!(answer.status, status);
+        assert_eq!(answer.header("connection"), Some("close"), "{answer:?}");
+        assert!(answer.is_complete);
+        assert!(connection.is_closed_within(Duration::from_secs(5)).await);
+    }
+}
