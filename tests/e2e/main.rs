@@ -25,6 +25,7 @@ mod identity_headers;
 mod keys;
 mod listeners;
 mod mutual_tls;
+mod networks;
 mod reload;
 mod request_ids_and_forwarding;
 mod steps;

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::pki::write_private;
 use crate::process::{Lines, Process};
-use crate::{Caller, DEADLINE, Metrics, eventually, eventually_within};
+use crate::{Caller, DEADLINE, Metrics, Namespace, eventually, eventually_within};
 
 const CONFIG: &str = "portcullis.yaml";
 const READY_FILE: &str = "ready.json";
@@ -48,7 +48,7 @@ impl Gateway {
             directory: TempDir::with_prefix("portcullis-e2e-").unwrap(),
             environment: Vec::new(),
             stdout_is_read: true,
-            open_files: None,
+            launcher: None,
         }
     }
 
@@ -238,7 +238,8 @@ pub struct GatewayBuilder {
     directory: TempDir,
     environment: Vec<(String, String)>,
     stdout_is_read: bool,
-    open_files: Option<u32>,
+    /// What becomes the gateway, if it does not start by itself.
+    launcher: Option<Command>,
 }
 
 impl GatewayBuilder {
@@ -266,7 +267,18 @@ impl GatewayBuilder {
     /// Lets it have this many open files and no more, by util-linux's `prlimit`.
     #[must_use]
     pub fn with_open_files(mut self, limit: u32) -> Self {
-        self.open_files = Some(limit);
+        let mut command = Command::new("prlimit");
+        command
+            .arg(format!("--nofile={limit}:{limit}"))
+            .arg(portcullis_binary());
+        self.launcher = Some(command);
+        self
+    }
+
+    /// Puts it into this network.
+    #[must_use]
+    pub fn inside(mut self, namespace: &Namespace) -> Self {
+        self.launcher = Some(namespace.command(&portcullis_binary()));
         self
     }
 
@@ -286,17 +298,10 @@ impl GatewayBuilder {
     /// Runs the gateway; an error is how it ended before it was ready.
     pub async fn try_start(self) -> Result<Gateway, CommandOutput> {
         let ready_file = self.directory.path().join(READY_FILE);
-        let mut command = match self.open_files {
-            None => Command::new(portcullis_binary()),
-            Some(limit) => {
-                // It becomes the gateway, which therefore has its process id.
-                let mut command = Command::new("prlimit");
-                command
-                    .arg(format!("--nofile={limit}:{limit}"))
-                    .arg(portcullis_binary());
-                command
-            }
-        };
+        // A launcher becomes the gateway, which therefore has its process id.
+        let mut command = self
+            .launcher
+            .unwrap_or_else(|| Command::new(portcullis_binary()));
         command
             .arg("run")
             .arg("--config")

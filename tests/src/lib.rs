@@ -8,6 +8,7 @@
 //! - [`Service`] records every byte that the gateway sends it; [`Nginx`] is a service that demands
 //!   client certificates and is not ours.
 //! - [`WebSocketService`] and [`WebSocket`] speak WebSocket by a library that is not ours.
+//! - [`Namespace`] is a network that can be cut, with a [`NameServer`].
 //! - [`Caller`] is a polite HTTP client; [`Connection`] sends exactly the bytes it is given;
 //!   [`Http2Connection`] is an HTTP/2 client that can send trailers.
 //! - [`Authority`] issues certificates; [`Prometheus`] scrapes.
@@ -36,6 +37,7 @@ pub mod http2_frames;
 mod issuer;
 mod load;
 mod metrics;
+mod namespace;
 mod nginx;
 mod pki;
 mod process;
@@ -55,6 +57,7 @@ pub use http2_connection::{Http2Connection, Http2Response};
 pub use issuer::{Issuer, IssuerAnswer};
 pub use load::{Load, LoadReport};
 pub use metrics::Metrics;
+pub use namespace::{NameAnswer, NameServer, Namespace};
 pub use nginx::Nginx;
 pub use pki::{Authority, Certificate, Leaf, Validity};
 pub use prometheus::{Prometheus, promtool_check_metrics};

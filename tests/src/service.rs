@@ -166,6 +166,7 @@ impl Received {
 /// Says what a service is like.
 #[derive(Debug, Default)]
 pub struct ServiceBuilder {
+    address: Option<SocketAddr>,
     http2: bool,
     certificate: Option<Certificate>,
     client_authority: Option<String>,
@@ -183,6 +184,13 @@ struct Shared {
 }
 
 impl ServiceBuilder {
+    /// Listens there, and not on a free port of loopback.
+    #[must_use]
+    pub fn address(mut self, address: SocketAddr) -> Self {
+        self.address = Some(address);
+        self
+    }
+
     /// Speaks HTTP/2: after ALPN over TLS, with prior knowledge in the clear.
     #[must_use]
     pub fn http2(mut self) -> Self {
@@ -206,7 +214,10 @@ impl ServiceBuilder {
 
     /// Starts listening.
     pub async fn start(self) -> Service {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+        let listener = TcpListener::bind(self.address.unwrap_or(loopback))
+            .await
+            .unwrap();
         let tls = self.certificate.as_ref().map(|certificate| {
             server_config(certificate, self.client_authority.as_deref(), self.http2)
         });

@@ -94,7 +94,7 @@ async fn connection_that_never_begins_is_closed() {
     }
     let mut idle = edge.connect().await;
     idle.send([PREFACE, &frame(4, 0, 0, b"")].concat()).await;
-    let ended = tokio::time::timeout(Duration::from_secs(8), idle.read_to_end()).await;
+    let ended = timeout(Duration::from_secs(8), idle.read_to_end()).await;
     assert!(ended.is_ok(), "a connection without a request");
 }
 
