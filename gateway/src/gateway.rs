@@ -76,8 +76,11 @@ impl Gateway {
     /// Puts a generation in force: requests that arrive from now on see it.
     pub(crate) fn install(&self, next: Snapshot) {
         let next = Arc::new(next);
-        self.snapshot.store(Arc::clone(&next));
+        let previous = self.snapshot.swap(Arc::clone(&next));
         next.announce();
+        // A WebSocket may hold the generation for as long as it is open. Requests that are still under
+        // way verify again.
+        previous.tokens().clear();
     }
 
     pub(crate) fn serve(&self) {

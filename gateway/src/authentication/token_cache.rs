@@ -98,6 +98,13 @@ impl TokenCache {
         }
     }
 
+    /// Forgets all of them.
+    pub(crate) fn clear(&self) {
+        if let Some(cache) = &self.0 {
+            cache.clear();
+        }
+    }
+
     /// Number of remembered tokens.
     pub(crate) fn len(&self) -> usize {
         self.0.as_ref().map_or(0, Cache::len)
