@@ -81,6 +81,7 @@ files!(
     http2,
     identity,
     jose,
+    jwt_hack,
     limits,
     paths,
     routes,
