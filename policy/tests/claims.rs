@@ -40,17 +40,25 @@ impl World {
 
     /// The code of the refusal, or `accepted`.
     fn judge(&self, header: &str, claims: &str) -> &'static str {
-        let verify = || {
-            let token = PresentedToken::parse(&self.key.sign(header, claims))?;
-            let issuer = token.issuer(&self.issuers)?;
-            let verified = token.verify(issuer, &self.keys, UnixTime::from_seconds(NOW))?;
-            let scopes = ScopeRegistry::default();
-            Principal::new(&verified, &IdentityHeaders::default(), &scopes)
-        };
-        match verify() {
+        match self.principal(header, claims) {
             Ok(_) => "accepted",
             Err(denial) => denial.code(),
         }
+    }
+
+    fn principal(&self, header: &str, claims: &str) -> Result<Principal, Denial> {
+        let token = PresentedToken::parse(&self.key.sign(header, claims))?;
+        let issuer = token.issuer(&self.issuers)?;
+        let verified = token.verify(issuer, &self.keys, UnixTime::from_seconds(NOW))?;
+        let scopes = ScopeRegistry::default();
+        let headers = IdentityHeaders::new([
+            ("x-user-id", "sub"),
+            ("x-scopes", "scope"),
+            ("x-client-id", "client_id"),
+            ("x-extra", "extra"),
+        ])
+        .unwrap();
+        Principal::new(&verified, &headers, &scopes)
     }
 
     fn assert_all(
@@ -72,6 +80,107 @@ impl World {
 
 const ACCEPTED: &str = "accepted";
 const INVALID: &str = "token_claim_invalid";
+
+#[test]
+fn what_a_token_says_of_its_client_and_itself_is_kept_for_the_record() {
+    let world = World::new(issuer("acme"));
+    let principal = |changes: Value| {
+        let mut claims = claims();
+        claims
+            .as_object_mut()
+            .unwrap()
+            .extend(changes.as_object().unwrap().clone());
+        let header = world.key.header();
+        world.principal(&header, &claims.to_string()).unwrap()
+    };
+    let named = principal(json!({ "client_id": "shop", "azp": "other", "jti": "t-1" }));
+    assert_eq!(
+        (named.client(), named.token_id()),
+        (Some("shop"), Some("t-1"))
+    );
+    let exp = claims()["exp"].as_i64().unwrap();
+    let leeway = 30;
+    assert_eq!(named.refused_from(), UnixTime::from_seconds(exp + leeway));
+}
+
+#[test]
+fn a_claim_becomes_a_header_in_one_way_or_the_token_is_refused() {
+    let world = World::new(issuer("acme"));
+    let header_of = |extra: Value| {
+        let mut claims = claims();
+        claims["extra"] = extra;
+        let principal = world.principal(&world.key.header(), &claims.to_string());
+        principal.map(|principal| {
+            let mut all = principal.identity().iter();
+            let extra = all.find(|(name, _)| name == "x-extra");
+            extra.map(|(_, value)| value.to_str().unwrap().to_owned())
+        })
+    };
+    for (claim, text) in [
+        (json!("eu"), Some("eu")),
+        (json!("a, b"), Some("a, b")),
+        (json!(true), Some("true")),
+        (json!(-7), Some("-7")),
+        (json!(["a"]), Some("a")),
+        (json!(["a", "b c"]), Some("a,b c")),
+        (json!([]), None),
+        (Value::Null, None),
+    ] {
+        assert_eq!(
+            header_of(claim.clone()),
+            Ok(text.map(str::to_owned)),
+            "{claim}"
+        );
+    }
+    for claim in [
+        json!(""),
+        json!(" eu"),
+        json!("eu "),
+        json!("e\nu"),
+        json!("\u{e9}"),
+        json!(["a", ""]),
+        json!([""]),
+        json!(["a,b"]),
+        json!(["a", 7]),
+        json!([["a"]]),
+        json!({ "a": "b" }),
+        json!({}),
+    ] {
+        let refused = Err(Denial::TokenClaimUnrepresentable);
+        assert_eq!(header_of(claim.clone()), refused, "{claim}");
+    }
+}
+
+#[test]
+fn client_of_a_token_without_client_id_is_its_azp() {
+    let mut acme = issuer("acme");
+    acme.profile = TokenProfile::Jwt;
+    let world = World::new(acme);
+    let mut claims = claims();
+    claims.as_object_mut().unwrap().remove("client_id");
+    claims["azp"] = json!("shop");
+    claims["scope"] = json!("b a b");
+    let principal = world
+        .principal(&world.key.header(), &claims.to_string())
+        .unwrap();
+    assert_eq!(
+        (principal.client(), principal.token_id()),
+        (Some("shop"), None)
+    );
+    let written: Vec<_> = principal
+        .identity()
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
+        .collect();
+    assert_eq!(
+        written,
+        [
+            ("x-user-id", "alice"),
+            ("x-scopes", "a b"),
+            ("x-client-id", "shop")
+        ]
+    );
+}
 
 #[test]
 fn an_issuer_is_one_string_and_equal_byte_for_byte() {

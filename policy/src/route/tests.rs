@@ -151,6 +151,29 @@ fn literals_that_differ_in_case_are_two_to_whoever_wrote_them() {
 }
 
 #[test]
+fn routes_overlap_on_the_hosts_that_they_share() {
+    let get = &[Method::Get][..];
+    let one = route(0, Some("a.example"), "/x/{id}", get);
+    for (host, path, expected) in [
+        (Some("a.example"), "/x/1", true),
+        (None, "/x/1", true),
+        (Some("b.example"), "/x/1", false),
+        (Some("a.example"), "/y/1", false),
+        (None, "/y/1", false),
+    ] {
+        let other = route(1, host, path, get);
+        for (mine, theirs) in [(&one, &other), (&other, &one)] {
+            assert_eq!(mine.overlaps(theirs), expected, "{host:?} {path}");
+            assert_eq!(
+                mine.can_be_mistaken_for(theirs),
+                expected,
+                "{host:?} {path}"
+            );
+        }
+    }
+}
+
+#[test]
 fn routes_whose_literals_differ_in_case_can_be_mistaken_for_each_other() {
     let get = &[Method::Get][..];
     let one = route(0, None, "/{x}/Admin", get);

@@ -21,12 +21,15 @@ use std::sync::Arc;
 use portcullis_policy::*;
 use proptest::test_runner::Config;
 
-/// A failure becomes a test with a name, so none is kept in a file.
+/// So many cases; `PROPTEST_CASES` has another number tried, of all properties alike. A failure becomes
+/// a test with a name, so none is kept in a file.
 fn cases(cases: u32) -> Config {
+    let default = Config::default();
+    let is_asked_for = std::env::var_os("PROPTEST_CASES").is_some();
     Config {
-        cases,
+        cases: if is_asked_for { default.cases } else { cases },
         failure_persistence: None,
-        ..Config::default()
+        ..default
     }
 }
 
