@@ -17,6 +17,7 @@ use pingora_core::protocols::{
     TimingDigest, UniqueID, UniqueIDType,
 };
 use pingora_http::ResponseHeader;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
@@ -103,6 +104,12 @@ impl ClientStream {
             closing: None,
             watch: None,
         }
+    }
+
+    /// How long what was written may wait to be taken, from now on (RFC 5482).
+    pub(crate) fn set_patience(&self, patience: Duration) {
+        // Without it, the limit is as it was.
+        let _ = SockRef::from(self.io.get_ref().tcp()).set_tcp_user_timeout(Some(patience));
     }
 
     /// Ends the connection after all that was written has been read, within a bounded time.

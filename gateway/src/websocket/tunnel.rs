@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::frames::{CloseCode, Frames, Reach, close};
 use super::handshake::{UPGRADE_OPTION, WEBSOCKET};
 use super::service::Opened;
+use crate::downstream::stream::ClientStream;
 use crate::downstream::trace::REQUEST_ID;
 use crate::exchange::{Exchange, RequestLine};
 use crate::telemetry::metrics::labels::WebSocketEnd;
@@ -92,6 +93,10 @@ impl Tunnel {
         };
         let is_open = matches!(timeout(self.limits.write, opening).await, Ok(Ok(())));
         if is_open {
+            if let Some(stream) = caller.as_any().downcast_ref::<ClientStream>() {
+                // Longer than it is waited for here, which ends with a closing frame.
+                stream.set_patience(self.limits.idle + 10 * CLOSE_TIMEOUT);
+            }
             ways.to_caller.passed(&self.early);
             let open = self.exchange.snapshot().metrics().websocket_opened();
             let ends = self.limits.reached(&traffic, stopping);
