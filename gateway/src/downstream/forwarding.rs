@@ -86,22 +86,31 @@ impl Origin {
     pub(crate) fn write(&self, headers: &mut HeaderMap) {
         let mut addresses = String::with_capacity(40);
         let mut elements = String::with_capacity(80);
-        for (place, hop) in self.hops.iter().chain([&self.peer]).enumerate() {
-            let separator = if place == 0 { "" } else { ", " };
+        for hop in self.hops.iter().chain([&self.peer]) {
+            if !addresses.is_empty() {
+                addresses.push_str(", ");
+                elements.push_str(", ");
+            }
+            let start = addresses.len();
             // Writing to a `String` cannot fail.
-            let _ = write!(addresses, "{separator}{hop}");
-            let _ = match hop {
-                IpAddr::V4(hop) => write!(elements, "{separator}for={hop}"),
-                IpAddr::V6(hop) => write!(elements, "{separator}for=\"[{hop}]\""),
+            let _ = write!(addresses, "{hop}");
+            // RFC 7239 §4: a colon or bracket is no token. Here and below, `push_str` and not `write!`:
+            // formatting is slow, and this is done for every request.
+            let (before, after) = match hop {
+                IpAddr::V4(_) => ("for=", ""),
+                IpAddr::V6(_) => ("for=\"[", "]\""),
             };
+            elements.push_str(before);
+            elements.push_str(addresses.get(start..).unwrap_or_default());
+            elements.push_str(after);
         }
-        let _ = write!(elements, ";proto={}", self.proto);
+        elements.push_str(";proto=");
+        elements.push_str(self.proto);
         if let Some(host) = self.host.as_ref().and_then(|host| host.to_str().ok()) {
-            // RFC 7239 §4: a colon or bracket is no token.
-            let _ = match host.contains([':', '[']) {
-                true => write!(elements, ";host=\"{host}\""),
-                false => write!(elements, ";host={host}"),
-            };
+            let quote = if host.contains([':', '[']) { "\"" } else { "" };
+            for part in [";host=", quote, host, quote] {
+                elements.push_str(part);
+            }
         }
         // Addresses, and parts of header values, are header values.
         let written = [(&FORWARDED_FOR, addresses), (&FORWARDED, elements)];

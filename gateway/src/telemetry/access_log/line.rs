@@ -1,6 +1,6 @@
 //! One JSON object on one line, written into a buffer that is handed on as it is.
 
-use std::fmt::{Display, Write as _};
+use std::fmt::Display;
 use std::io::Write as _;
 use std::time::Duration;
 
@@ -53,6 +53,15 @@ impl Line {
     pub(super) fn bytes(&mut self, name: &'static str, bytes: &[u8], limit: usize) {
         self.name(name);
         self.0.push(b'"');
+        if bytes.len() <= limit && needs_no_escape(bytes) {
+            self.0.extend_from_slice(bytes);
+        } else {
+            self.escaped(bytes, limit);
+        }
+        self.0.push(b'"');
+    }
+
+    fn escaped(&mut self, bytes: &[u8], limit: usize) {
         let start = self.0.len();
         // Where the value has to end if an ellipsis is to follow.
         let mut end_if_cut = start;
@@ -70,7 +79,6 @@ impl Line {
                 break;
             }
         }
-        self.0.push(b'"');
     }
 
     fn character(&mut self, character: char) {
@@ -94,12 +102,11 @@ impl Line {
     }
 
     pub(super) fn hex(&mut self, name: &'static str, bytes: &[u8]) {
-        let mut digits = String::with_capacity(bytes.len() * 2);
-        for byte in bytes {
-            // Writing to a `String` cannot fail.
-            let _ = write!(digits, "{byte:02x}");
-        }
-        self.display(name, digits);
+        let digits = bytes
+            .iter()
+            .flat_map(|byte| [byte >> 4, byte & 0xF])
+            .filter_map(|digit| char::from_digit(u32::from(digit), 16));
+        self.display(name, digits.collect::<String>());
     }
 
     pub(super) fn number(&mut self, name: &'static str, number: impl Into<u64>) {
@@ -123,4 +130,11 @@ impl Line {
         // Writing to a `Vec` cannot fail.
         let _ = self.0.write_fmt(arguments);
     }
+}
+
+/// Whether `bytes` are printable ASCII that JSON takes as it is. As most are, they are looked at together.
+fn needs_no_escape(bytes: &[u8]) -> bool {
+    bytes.iter().fold(true, |none, byte| {
+        none & (*byte >= b' ') & (*byte < 0x7F) & (*byte != b'"') & (*byte != b'\\')
+    })
 }
