@@ -49,8 +49,8 @@ class Bench:
 class Running:
     """A system that answers. Use it with `with`."""
 
-    def __init__(self, bench, system, job):
-        self.bench, self.system, self.job = bench, system, job
+    def __init__(self, bench, system, job, patience=READY_TIMEOUT):
+        self.bench, self.system, self.job, self.patience = bench, system, job, patience
         folder = bench.folder(f"{system.name}-{job.name}".replace("+", "-"))
         self.log = os.path.join(folder, "log")
         command = system.command(bench, job, folder)
@@ -80,7 +80,7 @@ class Running:
     def _wait(self, started):
         """Until a request with a good token is answered with 200."""
         last = "nothing"
-        while time.monotonic() - started < READY_TIMEOUT:
+        while time.monotonic() - started < self.patience:
             if self.program.poll() is not None:
                 break
             try:

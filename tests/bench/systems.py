@@ -21,6 +21,8 @@ ALL_ALGORITHMS = ("RS256", "ES256", "EdDSA")
 # Ours resists scans: of tokens that come in turn it keeps as many as it holds. So it holds few, for hits
 # to stay below one in a hundred. Envoy's forgets the oldest first, and then no token is ever found.
 OUR_SMALL_CACHE = 100
+# Our policy files have at most 1 MiB.
+OUR_ROUTES_PER_FILE = 5000
 ENVOY_CACHE = 1000
 
 
@@ -98,19 +100,24 @@ upstreams:
     timeouts: {{ idle: 600s }}
 {mutual_tls}access_log: {log}
 {cache}limits: {{ requests_per_connection: 1000000000, connection_age: 24h, idle_timeout: 600s, failed_verifications_per_second: 0 }}
-policy: {{ files: [policy.yaml] }}
+policy: {{ files: ["policy-*.yaml"] }}
 """)
-        write(folder, "policy.yaml", self.policy(job))
+        for number, text in enumerate(self.policies(job)):
+            write(folder, f"policy-{number}.yaml", text)
         return [self.binary, "run", "--threads", "1", "--log-level", "error", "--config", config]
 
     @staticmethod
-    def policy(job):
+    def policies(job):
+        """A file for each `OUR_ROUTES_PER_FILE` routes."""
         demand = 'require: { scopes: ["orders:read"] }' if job.checks_tokens else "public: true"
         routes = ['orders, match: { path: "/orders/{*rest}" }']
         routes += [f'r{i}, match: {{ path: "/team-{i}/things/{{id}}" }}' for i in range(1, job.routes)]
-        return 'owner: bench\nscopes: { "orders:read": Read orders }\nroutes:\n' + "".join(
-            f"  - {{ name: {route}, upstream: orders, {demand}, forward_authorization: true }}\n"
-            for route in routes)
+        lines = [f"  - {{ name: {route}, upstream: orders, {demand}, forward_authorization: true }}\n"
+                 for route in routes]
+        scopes = 'scopes: { "orders:read": Read orders }\n'
+        for first in range(0, len(lines), OUR_ROUTES_PER_FILE):
+            yield (f"owner: bench\n{'' if first else scopes}routes:\n"
+                   + "".join(lines[first:first + OUR_ROUTES_PER_FILE]))
 
     @staticmethod
     def counts(bench):
