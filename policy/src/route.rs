@@ -520,10 +520,15 @@ fn has_cases(text: &[u8]) -> bool {
 }
 
 /// What all cases of `text` are the same as. In both directions, since there are letters with more than
-/// two: `\u{17F}` is an `s` to some, `\u{212A}` a `k`.
+/// two: `\u{17F}` is an `s` to some, `\u{212A}` a `k`, `\u{130}` an `i`.
 fn fold_case(text: &[u8]) -> Vec<u8> {
     match std::str::from_utf8(text) {
-        Ok(text) if !text.is_ascii() => text.to_uppercase().to_lowercase().into_bytes(),
+        Ok(text) if !text.is_ascii() => text
+            .replace('\u{130}', "i")
+            .replace('\u{1E9E}', "ß")
+            .to_uppercase()
+            .to_lowercase()
+            .into_bytes(),
         _ => text.to_ascii_lowercase(),
     }
 }
@@ -562,16 +567,15 @@ impl Node {
         if segment.has_needless_escapes && !reading.decodes {
             return None;
         }
-        match self.literals.get(segment.decoded.as_ref()) {
-            Some(node) => node.find(remaining, reading),
-            None if reading.folds => {
-                let same = self.by_fold.get(&fold_case(&segment.decoded))?;
-                same.iter()
-                    .filter_map(|literal| self.literals.get(literal))
-                    .find_map(|node| node.find(remaining, reading))
-            }
-            None => None,
+        let exact = self.literals.get(segment.decoded.as_ref());
+        let found = exact.and_then(|node| node.find(remaining, reading));
+        if found.is_some() || !reading.folds {
+            return found;
         }
+        let same = self.by_fold.get(&fold_case(&segment.decoded))?;
+        same.iter()
+            .filter_map(|literal| self.literals.get(literal))
+            .find_map(|node| node.find(remaining, reading))
     }
 }
 

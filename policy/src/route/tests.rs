@@ -92,6 +92,7 @@ fn path_that_a_service_may_take_for_one_of_another_route_is_refused() {
         "/docs/caf%C3%89",
         "/kits/%C5%BFkk",
         "/kits/sk%E2%84%AA",
+        "/publ%C4%B0c/internal/x",
     ] {
         assert_eq!(
             judge("b.example", path),
@@ -134,6 +135,9 @@ fn literals_that_differ_in_case_are_two_to_whoever_wrote_them() {
         route(0, None, "/Orders", get),
         route(1, None, "/orders", get),
         route(2, None, "/{other}", get),
+        route(3, None, "/orders/list", get),
+        route(4, None, "/Orders/{id}", get),
+        route(5, None, "/{a}/{b}", get),
     ])
     .unwrap();
     for (path, expected) in [
@@ -141,6 +145,8 @@ fn literals_that_differ_in_case_are_two_to_whoever_wrote_them() {
         ("/orders", Ok(1)),
         ("/ORDERS", Err(Denial::PathAmbiguous)),
         ("/7", Ok(2)),
+        ("/orders/list", Ok(3)),
+        ("/orders/7", Err(Denial::PathAmbiguous)),
     ] {
         assert_eq!(
             find(&table, "a.example", Method::Get, path),
