@@ -436,7 +436,18 @@ async fn connection_that_is_old_takes_no_more_requests_and_finishes_those_it_has
     // It has begun before, and is answered after.
     let late = http2.get(&uri, &[]).await;
     assert_eq!((late.status, late.text().as_str()), (200, "late"));
-    assert_eq!(busy.read_response().await.text(), "late");
+    let late = busy.read_response().await;
+    assert_eq!(late.text(), "late");
+    // It began in time, and so it is the next one that is the last.
+    assert_ne!(late.header("connection"), Some("close"), "{late:?}");
+    world.service.always(Response::new(200));
+    for connection in [&mut busy, &mut idle] {
+        let last = connection.request(&health).await;
+        assert_eq!(
+            (last.status, last.header("connection")),
+            (200, Some("close"))
+        );
+    }
     assert!(idle.is_closed_within(Duration::from_secs(1)).await);
     assert!(busy.is_closed_within(Duration::from_secs(1)).await);
     eventually("an empty gateway", || async {

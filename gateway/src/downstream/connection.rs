@@ -143,10 +143,7 @@ pub(crate) async fn serve_http1(
         let (patience, head_timeout) = match settings {
             // The clock of the first head runs from the start of the connection.
             None => (first_patience, None),
-            Some(_) => {
-                let left = retires.saturating_duration_since(Instant::now());
-                (limits.idle_timeout.min(left), Some(limits.header_timeout))
-            }
+            Some(_) => (limits.idle_timeout, Some(limits.header_timeout)),
         };
         let head = tokio::select! {
             biased;
@@ -178,7 +175,8 @@ pub(crate) async fn serve_http1(
             Some(settings) => settings.apply_to_session(&mut session),
         }
         if Instant::now() >= retires {
-            session.set_keepalive(None);
+            // The answer says so. What is set of its keep-alive is set anew when the head is read.
+            session.set_keepalive_reuses_remaining(Some(0));
         }
         session.set_pipelined_prefix(bytes);
         session.set_read_timeout(Some(limits.body_timeout));
