@@ -1,6 +1,6 @@
-//! Frames of HTTP/2 that carry no part of a request: settings, pings, priorities, window updates, and
-//! those of unknown types (RFC 9113 §6). Each is work, and some are answered, but no limit of streams or
-//! bytes counts them; h2 has none for them. Whoever sends many of them for nothing is closed on.
+//! Frames of HTTP/2 that carry no part of a request: resets, settings, pings, priorities, window updates,
+//! and those of unknown types (RFC 9113 §6). Each is work, and some are answered, but no limit of streams or
+//! bytes counts them; h2 has none for most of them. Whoever sends many of them for nothing is closed on.
 
 use std::time::Instant;
 
@@ -13,6 +13,8 @@ const PER_SECOND: u64 = 1_000;
 /// ... and for so many bytes that the caller was sent: it opens its windows, and measures round trips,
 /// as it is sent something.
 const BYTES_FOR_ONE: u64 = 1024;
+/// A request earns so many.
+const FOR_A_REQUEST: u64 = 4;
 
 /// Follows what comes in on a connection.
 #[derive(Debug)]
@@ -80,8 +82,11 @@ impl ControlFrames {
                 let [high, middle, low, kind, ..] = self.header;
                 let length = [0, high, middle, low].map(usize::from);
                 self.payload_left = length.iter().fold(0, |sum, byte| sum << 8 | byte);
-                if is_control(kind) {
-                    self.spend(now)?;
+                match kind {
+                    // A request, which may be cancelled, and whose answer opens windows.
+                    HEADERS => self.sent += FOR_A_REQUEST * BYTES_FOR_ONE,
+                    DATA | CONTINUATION => {}
+                    _ => self.spend(now)?,
                 }
             }
         }
@@ -105,14 +110,8 @@ impl ControlFrames {
     }
 }
 
-/// All but those that make up requests, and those that cancel them, which h2 counts.
-const fn is_control(kind: u8) -> bool {
-    !matches!(kind, DATA | HEADERS | RST_STREAM | CONTINUATION)
-}
-
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
 const CONTINUATION: u8 = 9;
 
 #[cfg(test)]
@@ -138,7 +137,7 @@ mod tests {
     #[test]
     fn burst_is_taken_however_it_is_cut_and_no_more() {
         let now = Instant::now();
-        let kinds = [2, 4, PING, 7, WINDOW_UPDATE, 0x10, 0x2A];
+        let kinds = [2, 3, 4, PING, 7, WINDOW_UPDATE, 0x10, 0x2A];
         let all: Vec<u8> = (0..2_000_usize)
             .flat_map(|number| frame(kinds[number % kinds.len()], number % 20))
             .collect();
@@ -155,11 +154,29 @@ mod tests {
     fn frames_of_requests_are_not_counted() {
         let now = Instant::now();
         let mut frames = begun(now);
-        for kind in [DATA, HEADERS, RST_STREAM, CONTINUATION] {
+        for kind in [DATA, HEADERS, CONTINUATION] {
             for _ in 0..2 * BURST {
                 frames.read(&frame(kind, 12), now).unwrap();
             }
         }
+    }
+
+    #[test]
+    fn request_pays_for_its_cancellation_and_a_cancellation_for_nothing() {
+        const RST_STREAM: u8 = 3;
+        let now = Instant::now();
+        let mut frames = begun(now);
+        for _ in 0..10 * BURST {
+            frames.read(&frame(HEADERS, 12), now).unwrap();
+            for kind in [RST_STREAM, WINDOW_UPDATE, WINDOW_UPDATE, PING] {
+                frames.read(&frame(kind, 4), now).unwrap();
+            }
+        }
+        let refused = (0..100_000).find(|_| frames.read(&frame(RST_STREAM, 4), now).is_err());
+        assert!(
+            refused.is_some_and(|count| count <= 2 * BURST),
+            "{refused:?}"
+        );
     }
 
     #[test]

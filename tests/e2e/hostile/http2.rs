@@ -279,6 +279,10 @@ async fn frames_that_carry_nothing_are_not_taken_for_ever() {
         ("pongs", frame(6, ACK, 0, b"pingpong")),
         ("priorities", frame(2, 0, 1, &[0, 0, 0, 0, 16])),
         ("window updates", frame(8, 0, 0, &[0, 0, 0, 1])),
+        ("resets of nothing", {
+            let request = headers(1, END_STREAM, &request("GET", "/public/x"));
+            [request, frame(3, 0, 1, &[0, 0, 0, 8]).repeat(10)].concat()
+        }),
         ("unknown frames", frame(0x2A, 0, 0, b"")),
     ];
     for (name, flood) in floods {
