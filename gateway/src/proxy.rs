@@ -56,12 +56,25 @@ impl Proxy {
         session: &mut Session,
         exchange: &mut Box<Exchange>,
     ) -> Result<()> {
-        let (stream, peer) = self.connect(exchange).await?;
-        let mut request = session.req_header().clone();
-        write_request(session.req_header(), &mut request, exchange)?;
-        let patience = exchange.response_timeout();
-        let answer = service::shake_hands(stream, &peer, request, patience).await;
-        match answer.inspect_err(|error| record_failure(exchange, error))? {
+        let caller = session.req_header().clone();
+        let opening = async {
+            let (stream, peer) = self.connect(exchange).await?;
+            let mut request = caller.clone();
+            write_request(&caller, &mut request, exchange)?;
+            let patience = exchange.response_timeout();
+            let answer = service::shake_hands(stream, &peer, request, patience).await;
+            answer.inspect_err(|error| record_failure(exchange, error))
+        };
+        let answer = tokio::select! {
+            biased;
+            answer = opening => answer?,
+            // Of the caller nothing is expected now; this ends when it leaves.
+            _ = session.as_downstream_mut().read_body_or_idle(true) => {
+                let left = Error::explain(ErrorType::ConnectionClosed, "the caller has left");
+                return Err(left.into_down());
+            }
+        };
+        match answer {
             service::Answer::Opened(opened) => {
                 let handed_over = exchange.switch_protocols();
                 exchange.becomes(Tunnel::new(handed_over, session.req_header(), opened));
@@ -136,6 +149,10 @@ impl ProxyHttp for Proxy {
             }
             Err(refusal) => {
                 exchange.refuse(refusal);
+                if handshake::is_asked_for(session.req_header()) {
+                    // Whoever takes the answer for another one would go on in another protocol.
+                    session.set_keepalive(None);
+                }
                 // Who cannot be told is gone.
                 response::write(session, exchange)
                     .await

@@ -573,3 +573,27 @@ async fn it_goes_over_tls_and_over_mutual_tls() {
         Some("https")
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn caller_that_leaves_during_the_handshake_is_not_waited_for() {
+    let service = Service::start().await;
+    service.always(Behaviour::Stall);
+    let setup = Setup::start(service.address(), "").await;
+    let token = setup.bearer();
+    let mut callers = Vec::new();
+    for _ in 0..20 {
+        let mut connection = Connection::open(setup.address()).await;
+        let ask = handshake("/chat/1", &[("Authorization", &token)]);
+        // What is sent ahead is nobody's yet.
+        connection.send(ask + "\u{1}\u{2}\u{3}").await;
+        callers.push(connection);
+    }
+    service.wait_for_requests(20).await;
+    drop(callers);
+    eventually("no request in flight", || async {
+        let metrics = setup.gateway.metrics().await;
+        (metrics.value("portcullis_requests_in_flight", &[]) == 0.0).then_some(())
+    })
+    .await;
+    assert_eq!(setup.gateway.wait_for_access_log(20).await.len(), 20);
+}

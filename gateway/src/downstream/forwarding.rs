@@ -2,7 +2,7 @@
 //! (RFC 7239). A caller's own are believed only where it is one of the configured proxies.
 
 use std::fmt::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
@@ -140,12 +140,18 @@ fn named_hops(headers: &HeaderMap) -> Vec<IpAddr> {
         .iter()
         .rev()
         .flat_map(|line| line.rsplit(','))
-        .map_while(|hop| hop.trim().parse::<IpAddr>().ok())
+        .map_while(|hop| address(hop.trim()))
         .map(|hop| hop.to_canonical())
         .take(MAX_HOPS)
         .collect();
     hops.reverse();
     hops
+}
+
+/// Some proxies say the port, too.
+fn address(hop: &str) -> Option<IpAddr> {
+    let with_port = || hop.parse().ok().map(|hop: SocketAddr| hop.ip());
+    hop.parse().ok().or_else(with_port)
 }
 
 /// The value of a field that is there once.
@@ -195,6 +201,20 @@ mod tests {
         ("x-forwarded-proto", "https"),
         ("x-forwarded-host", "api.example"),
     ];
+
+    #[test]
+    fn hop_with_a_port_is_its_address() {
+        for (text, expected) in [
+            ("203.0.113.7:40000", "203.0.113.7"),
+            ("[2001:db8::1]:1000", "2001:db8::1"),
+            ("2001:db8::1", "2001:db8::1"),
+        ] {
+            assert_eq!(address(text), expected.parse().ok(), "{text}");
+        }
+        for text in ["", "unknown", "203.0.113.7:x", "[2001:db8::1]"] {
+            assert_eq!(address(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn a_strangers_claims_count_for_nothing() {
