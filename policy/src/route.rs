@@ -130,10 +130,6 @@ enum Segment {
 }
 
 impl Segment {
-    fn has_shape_of(&self, other: &Self) -> bool {
-        self == other
-    }
-
     fn meets(&self, other: &Self, is_same: impl Fn(&str, &str) -> bool) -> bool {
         match (self, other) {
             (Self::Literal(mine), Self::Literal(theirs)) => is_same(mine, theirs),
@@ -202,12 +198,7 @@ impl PathPattern {
 
     /// Whether the two differ in the names of their parameters at most.
     fn has_shape_of(&self, other: &Self) -> bool {
-        self.segments.len() == other.segments.len()
-            && self
-                .segments
-                .iter()
-                .zip(&other.segments)
-                .all(|(mine, theirs)| mine.has_shape_of(theirs))
+        self.segments == other.segments
     }
 }
 

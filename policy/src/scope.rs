@@ -173,6 +173,8 @@ mod tests {
     #[test]
     fn look_alikes_of_a_scope_are_other_scopes() {
         let registry = ScopeRegistry::new(["read".parse().unwrap(), "write".parse().unwrap()]);
+        let names: Vec<String> = registry.scopes().iter().map(Scope::to_string).collect();
+        assert_eq!(names, ["read", "write"]);
         let read = registry.set_of(["read"]);
         for other in [
             vec!["thread"],
@@ -204,5 +206,7 @@ mod tests {
         assert!(wide.intersects(&registry.set_of(["s1", "s64"])));
         assert!(!wide.intersects(&registry.set_of(["s65"])));
         assert!(wide.contains_all(&ScopeSet::default()));
+        assert_eq!(wide.words.len(), 4, "a bit for each, and no more");
+        assert!(ScopeSet::default().is_empty() && !wide.is_empty());
     }
 }

@@ -204,6 +204,9 @@ fn one_wrong_claim_is_enough_to_be_refused() {
         world.verify_claims(&late).is_ok(),
         "an expiry within the leeway"
     );
+    let mut brief = with("exp", json!(NOW + 20));
+    brief["iat"] = json!(NOW + 20);
+    assert!(world.verify_claims(&brief).is_ok(), "issued as it expires");
     for (name, value) in [("nbf", json!(NOW + 30)), ("aud", json!(["x", "api"]))] {
         assert!(
             world.verify_claims(&with(name, value.clone())).is_ok(),
@@ -284,6 +287,26 @@ fn a_hostile_header_is_refused_before_any_key_is_used() {
             "{header}"
         );
     }
+}
+
+#[test]
+fn an_issuer_has_the_algorithms_that_it_was_given_whatever_keys_it_publishes() {
+    let mut world = World::new(TokenProfile::Rfc9068);
+    let token = world.sign(HEADER, &claims().to_string());
+    assert_eq!(
+        PresentedToken::parse(&token).unwrap().key_id(),
+        Some("k1"),
+        "by which its key is found"
+    );
+    assert!(world.verify(&token).is_ok());
+    let (_, acme) = world.issuers.find("https://acme.example").unwrap();
+    let mut acme = acme.clone();
+    acme.algorithms = vec![Algorithm::RS256];
+    world.issuers = IssuerSet::new(vec![acme]);
+    assert_eq!(
+        world.verify(&token).err(),
+        Some(Denial::TokenAlgorithmRefused)
+    );
 }
 
 #[test]

@@ -245,11 +245,150 @@ fn patterns_overlap_where_one_path_belongs_to_both() {
 }
 
 #[test]
-fn text_that_no_request_could_match_is_no_pattern() {
-    for text in [
-        "a", "/a/", "//", "/a//b", "/.", "/a/..", "/a%20", "/a;b", "/{*r}/x", "/{}", "/{a",
-        "/x{a}", "/{a}/{a}",
+fn pattern_is_within_one_that_has_all_of_its_paths() {
+    for (one, wider, expected) in [
+        ("/a", "/a", true),
+        ("/a", "/b", false),
+        ("/a", "/{x}", true),
+        ("/{x}", "/a", false),
+        ("/{x}", "/{y}", true),
+        ("/a/b", "/a", false),
+        ("/a", "/a/b", false),
+        ("/a", "/a/{*rest}", true),
+        ("/a/b", "/{*rest}", true),
+        ("/a/{*rest}", "/a/{*others}", true),
+        ("/a/{*rest}", "/a/{x}", false),
+        ("/a/{*rest}", "/a", false),
+        ("/b/{*rest}", "/a/{*rest}", false),
     ] {
-        assert!(text.parse::<PathPattern>().is_err(), "{text}");
+        let (one, wider): (PathPattern, PathPattern) =
+            (one.parse().unwrap(), wider.parse().unwrap());
+        assert_eq!(one.is_within(&wider), expected, "{one} {wider}");
     }
+}
+
+#[test]
+fn one_route_takes_from_another_what_it_says_more_exactly() {
+    let get = &[Method::Get][..];
+    for (mine, theirs, expected) in [
+        ((None, "/a"), (None, "/{x}"), true),
+        ((None, "/{x}"), (None, "/a"), false),
+        ((None, "/{x}"), (None, "/{*rest}"), true),
+        ((None, "/a/{x}"), (None, "/{x}/b"), true),
+        ((None, "/{x}/b"), (None, "/a/{x}"), false),
+        ((None, "/a"), (None, "/a/{*rest}"), true),
+        ((None, "/a/{*rest}"), (None, "/a"), false),
+        ((None, "/a"), (None, "/b"), false),
+        ((None, "/a"), (None, "/a"), false),
+        ((Some("a.example"), "/{*rest}"), (None, "/a"), true),
+        ((None, "/a"), (Some("a.example"), "/{*rest}"), false),
+        (
+            (Some("a.example"), "/a"),
+            (Some("b.example"), "/{*rest}"),
+            false,
+        ),
+        ((Some("a.example"), "/a"), (Some("a.example"), "/{x}"), true),
+    ] {
+        let one = route(0, mine.0, mine.1, get);
+        let other = route(1, theirs.0, theirs.1, get);
+        assert_eq!(one.takes_from(&other), expected, "{mine:?} {theirs:?}");
+        // And that is what becomes of a request that belongs to both.
+        let (Ok(table), true) = (
+            RouteTable::new([Arc::clone(&one), Arc::clone(&other)]),
+            one.overlaps(&other),
+        ) else {
+            continue;
+        };
+        let found = find(&table, "a.example", Method::Get, "/a")
+            .or_else(|_| find(&table, "a.example", Method::Get, "/a/b"));
+        assert_eq!(found, Ok(usize::from(!expected)), "{mine:?} {theirs:?}");
+    }
+}
+
+#[test]
+fn route_of_one_host_shadows_a_wider_one_whose_paths_are_not_all_of_its_own() {
+    let get = &[Method::Get][..];
+    for (mine, theirs, expected) in [
+        ((Some("a.example"), "/{x}"), (None, "/health"), true),
+        ((Some("a.example"), "/health"), (None, "/{x}"), false),
+        ((Some("a.example"), "/{x}"), (None, "/{y}"), false),
+        ((Some("a.example"), "/a/{x}"), (None, "/b/health"), false),
+        ((None, "/{x}"), (None, "/health"), false),
+        (
+            (Some("a.example"), "/{x}"),
+            (Some("a.example"), "/health"),
+            false,
+        ),
+    ] {
+        let one = route(0, mine.0, mine.1, get);
+        let wider = route(1, theirs.0, theirs.1, get);
+        assert_eq!(one.shadows_by_host(&wider), expected, "{mine:?} {theirs:?}");
+    }
+}
+
+#[test]
+fn routes_share_a_path_where_only_the_names_of_parameters_differ() {
+    let get = &[Method::Get][..];
+    for (mine, theirs, expected) in [
+        ((None, "/a/{x}"), (None, "/a/{y}"), true),
+        ((None, "/a/{x}"), (None, "/a/b"), false),
+        ((None, "/a/{x}"), (None, "/a/{*x}"), false),
+        ((None, "/a"), (None, "/a/b"), false),
+        ((Some("a.example"), "/a"), (None, "/a"), false),
+    ] {
+        let one = route(0, mine.0, mine.1, get);
+        for methods in [&[Method::Get][..], &[Method::Post]] {
+            let other = route(1, theirs.0, theirs.1, methods);
+            assert_eq!(
+                one.shares_path_with(&other),
+                expected,
+                "{mine:?} {theirs:?}"
+            );
+            assert_eq!(
+                one.conflicts_with(&other),
+                expected && methods == get,
+                "{mine:?} {theirs:?} {methods:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn first_literal_is_the_first_segment_if_that_is_one() {
+    for (pattern, expected) in [
+        ("/", None),
+        ("/{x}/a", None),
+        ("/{*rest}", None),
+        ("/orders", Some("orders")),
+        ("/orders/{id}", Some("orders")),
+    ] {
+        let parsed: PathPattern = pattern.parse().unwrap();
+        assert_eq!(parsed.first_literal(), expected, "{pattern}");
+        assert_eq!(parsed.to_string(), pattern);
+    }
+}
+
+#[test]
+fn text_that_no_request_could_match_is_no_pattern() {
+    use InvalidPathPattern::*;
+    for (text, reason) in [
+        ("a", NotAbsolute),
+        ("/a/", TrailingSlash),
+        ("//", TrailingSlash),
+        ("/a//", EmptySegment),
+        ("/a//b", EmptySegment),
+        ("/.", DotSegment),
+        ("/a/..", DotSegment),
+        ("/a%20", ForbiddenCharacter('%')),
+        ("/a;b", ForbiddenCharacter(';')),
+        ("/{*r}/x", RestNotLast("r".into())),
+        ("/{}", InvalidParameter),
+        ("/{a", InvalidParameter),
+        ("/x{a}", InvalidParameter),
+        ("/{a-b}", InvalidParameter),
+        ("/{a}/{a}", RepeatedParameter("a".into())),
+    ] {
+        assert_eq!(text.parse::<PathPattern>(), Err(reason), "{text}");
+    }
+    assert!("/{a_b}/{c2}".parse::<PathPattern>().is_ok());
 }
