@@ -74,7 +74,8 @@ fn decide_with_scopes(bencher: Bencher<'_, '_>, scopes: usize) {
     let mut claims = claims();
     let names: Vec<&str> = registry.scopes().iter().map(Scope::as_str).collect();
     claims["scope"] = json!(names.join(" "));
-    let token = PresentedToken::parse(&key.sign(&key.header(), &claims.to_string())).unwrap();
+    let signed = key.sign(&key.header(), &claims.to_string());
+    let token = PresentedToken::parse(&signed).unwrap();
     let now = UnixTime::from_seconds(NOW);
     let acme = issuer("acme");
     let verified = token

@@ -1,4 +1,3 @@
-use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
@@ -6,28 +5,21 @@ use serde_json::Value;
 
 /// The members of a JSON object whose names are all different (RFC 7515 §4, RFC 7519 §4): an object
 /// that says a thing twice says different things to different readers.
-pub(crate) struct Members<'a>(Vec<(Cow<'a, str>, Value)>);
+pub(crate) struct Members(Vec<(Box<str>, Value)>);
 
 /// Far above what a token has; it bounds the comparison of names.
 const MAX_MEMBERS: usize = 256;
 
-impl<'a> Members<'a> {
-    pub(crate) fn parse(json: &'a [u8]) -> Option<Self> {
+impl Members {
+    pub(crate) fn parse(json: &[u8]) -> Option<Self> {
         serde_json::from_slice(json).ok()
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&Value> {
         self.0
             .iter()
-            .find(|(member, _)| member == name)
+            .find(|(member, _)| &**member == name)
             .map(|(_, value)| value)
-    }
-
-    pub(crate) fn into_map(self) -> std::collections::BTreeMap<Box<str>, Value> {
-        self.0
-            .into_iter()
-            .map(|(name, value)| (name.into(), value))
-            .collect()
     }
 
     pub(crate) fn has(&self, name: &str) -> bool {
@@ -35,17 +27,17 @@ impl<'a> Members<'a> {
     }
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+impl<'de> Deserialize<'de> for Members {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Object;
         impl<'de> Visitor<'de> for Object {
-            type Value = Members<'de>;
+            type Value = Members;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members: Vec<(Cow<'de, str>, Value)> = Vec::with_capacity(12);
-                while let Some(name) = map.next_key::<Cow<'de, str>>()? {
+                let mut members: Vec<(Box<str>, Value)> = Vec::with_capacity(12);
+                while let Some(name) = map.next_key::<Box<str>>()? {
                     if members.len() == MAX_MEMBERS
                         || members.iter().any(|(earlier, _)| *earlier == name)
                     {

@@ -1,5 +1,3 @@
-use std::collections::BTreeMap;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
@@ -16,21 +14,19 @@ use crate::{
     missing_debug_implementations,
     reason = "the token must not be printed"
 )]
-pub struct PresentedToken {
-    jws: Jws,
-    claims: BTreeMap<Box<str>, Value>,
+pub struct PresentedToken<'t> {
+    jws: Jws<'t>,
+    claims: Members,
 }
 
-impl PresentedToken {
+impl<'t> PresentedToken<'t> {
     /// Takes a compact JWS apart. Its length was bounded by the caller.
     ///
     /// # Errors
     /// When it is malformed, has a refused header member, or an algorithm that is never accepted.
-    pub fn parse(compact: &str) -> Result<Self, Denial> {
+    pub fn parse(compact: &'t str) -> Result<Self, Denial> {
         let (jws, payload) = Jws::parse(compact)?;
-        let claims = Members::parse(&payload)
-            .ok_or(Denial::TokenMalformed)?
-            .into_map();
+        let claims = Members::parse(&payload).ok_or(Denial::TokenMalformed)?;
         Ok(Self { jws, claims })
     }
 
@@ -39,13 +35,13 @@ impl PresentedToken {
         let claims = Members::parse(claims).ok_or(Denial::TokenMalformed)?;
         Ok(Self {
             jws: Jws {
-                signing_input: Box::default(),
+                signing_input: &[],
                 signature: Vec::new(),
                 algorithm: Algorithm::RS256,
                 key_id: None,
                 kind: Some("at+jwt".into()),
             },
-            claims: claims.into_map(),
+            claims,
         })
     }
 
@@ -127,11 +123,11 @@ impl PresentedToken {
                 return Err(Denial::TokenClaimInvalid { claim: name });
             }
         }
-        if !claims.contains_key("sub") {
+        if !claims.has("sub") {
             return Err(Denial::TokenClaimInvalid { claim: "sub" });
         }
         // RFC 7800 §3: it is good in the hands of whoever holds a key, and nobody has shown one.
-        if claims.contains_key("cnf") {
+        if claims.has("cnf") {
             return Err(Denial::TokenClaimInvalid { claim: "cnf" });
         }
         let scopes = scopes(&claims, issuer.scope_claim)?;
@@ -145,25 +141,21 @@ impl PresentedToken {
 
     /// RFC 9068 §4; RFC 8725 §3.11, §3.12: a token of another kind is no access token.
     fn check_type(&self, profile: TokenProfile) -> Result<(), Denial> {
-        let kind = self.jws.kind.as_deref().map(str::to_ascii_lowercase);
-        let kind = kind
-            .as_deref()
-            .map(|kind| kind.strip_prefix("application/").unwrap_or(kind));
-        match (profile, kind) {
-            (_, Some("at+jwt")) => Ok(()),
-            (TokenProfile::Jwt, None | Some("jwt")) => {
+        let is_of = |kind| self.jws.kind.as_deref().map(|typ| is_media_type(typ, kind));
+        match profile {
+            _ if is_of("at+jwt") == Some(true) => Ok(()),
+            TokenProfile::Jwt if is_of("jwt") != Some(false) => {
                 let has_mark = ["nonce", "at_hash", "c_hash", "events"]
                     .iter()
-                    .any(|mark| self.claims.contains_key(*mark));
+                    .any(|mark| self.claims.has(mark));
                 let names_other_kind = ["typ", "token_use"].iter().any(|name| {
                     self.claims
-                        .get(*name)
+                        .get(name)
                         .and_then(Value::as_str)
                         .is_some_and(|kind| {
-                            matches!(
-                                kind.to_ascii_lowercase().as_str(),
-                                "id" | "refresh" | "offline" | "logout"
-                            )
+                            ["id", "refresh", "offline", "logout"]
+                                .iter()
+                                .any(|other| kind.eq_ignore_ascii_case(other))
                         })
                 });
                 if has_mark || names_other_kind {
@@ -177,9 +169,20 @@ impl PresentedToken {
     }
 }
 
+/// Whether `typ` is the media type `application/KIND`, whose first part may be left out (RFC 7515
+/// §4.1.9). Media types have no case.
+fn is_media_type(typ: &str, kind: &str) -> bool {
+    const PREFIX: &str = "application/";
+    let short = match typ.split_at_checked(PREFIX.len()) {
+        Some((prefix, short)) if prefix.eq_ignore_ascii_case(PREFIX) => short,
+        _ => typ,
+    };
+    short.eq_ignore_ascii_case(kind)
+}
+
 /// A compact JWS (RFC 7515 §3.1) taken apart, whatever its payload is.
-struct Jws {
-    signing_input: Box<[u8]>,
+struct Jws<'t> {
+    signing_input: &'t [u8],
     signature: Vec<u8>,
     algorithm: Algorithm,
     key_id: Option<Box<str>>,
@@ -192,9 +195,9 @@ const REFUSED_HEADER_MEMBERS: [&str; 9] = [
     "crit", "b64", "zip", "enc", "jku", "jwk", "x5u", "x5c", "cty",
 ];
 
-impl Jws {
+impl<'t> Jws<'t> {
     /// The JWS and its payload.
-    fn parse(compact: &str) -> Result<(Self, Vec<u8>), Denial> {
+    fn parse(compact: &'t str) -> Result<(Self, Vec<u8>), Denial> {
         let mut parts = compact.splitn(4, '.');
         let (Some(header), Some(payload), Some(signature), None) =
             (parts.next(), parts.next(), parts.next(), parts.next())
@@ -228,7 +231,7 @@ impl Jws {
             .get(..header.len() + 1 + payload.len())
             .ok_or(Denial::TokenMalformed)?;
         let jws = Self {
-            signing_input: signing_input.as_bytes().into(),
+            signing_input: signing_input.as_bytes(),
             signature: decode(signature)?,
             algorithm,
             key_id: text("kid")?,
@@ -241,7 +244,7 @@ impl Jws {
         keys.verify(
             self.key_id.as_deref(),
             self.algorithm,
-            &self.signing_input,
+            self.signing_input,
             &self.signature,
         )
     }
@@ -271,10 +274,7 @@ fn check_audience(aud: Option<&Value>, accepted: &[Box<str>]) -> Result<(), Deni
 const LATEST_SECONDS: i64 = 253_402_300_799;
 
 /// A NumericDate in whole seconds. A fraction, which RFC 7519 §2 allows, is cut off.
-fn time(
-    claims: &BTreeMap<Box<str>, Value>,
-    claim: &'static str,
-) -> Result<Option<UnixTime>, Denial> {
+fn time(claims: &Members, claim: &'static str) -> Result<Option<UnixTime>, Denial> {
     let Some(value) = claims.get(claim) else {
         return Ok(None);
     };
@@ -299,7 +299,7 @@ fn whole_seconds(number: &str) -> Option<i64> {
     is_plain.then(|| whole.parse().ok()).flatten()
 }
 
-fn scopes(claims: &BTreeMap<Box<str>, Value>, claim: ScopeClaim) -> Result<Vec<Box<str>>, Denial> {
+fn scopes(claims: &Members, claim: ScopeClaim) -> Result<Vec<Box<str>>, Denial> {
     let invalid = Denial::TokenClaimInvalid {
         claim: claim.as_str(),
     };
@@ -332,7 +332,7 @@ fn scopes(claims: &BTreeMap<Box<str>, Value>, claim: ScopeClaim) -> Result<Vec<B
 )]
 pub struct VerifiedToken {
     issuer: IssuerId,
-    claims: BTreeMap<Box<str>, Value>,
+    claims: Members,
     scopes: Vec<Box<str>>,
     refused_from: UnixTime,
 }

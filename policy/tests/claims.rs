@@ -47,7 +47,8 @@ impl World {
     }
 
     fn principal(&self, header: &str, claims: &str) -> Result<Principal, Denial> {
-        let token = PresentedToken::parse(&self.key.sign(header, claims))?;
+        let signed = self.key.sign(header, claims);
+        let token = PresentedToken::parse(&signed)?;
         let issuer = token.issuer(&self.issuers)?;
         let verified = token.verify(issuer, &self.keys, UnixTime::from_seconds(NOW))?;
         let scopes = ScopeRegistry::default();

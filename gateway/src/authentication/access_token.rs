@@ -86,7 +86,7 @@ async fn verify(
     snapshot: &Snapshot,
     key_sets: &KeySetCache,
     issuer: IssuerId,
-    presented: PresentedToken,
+    presented: PresentedToken<'_>,
     token: &str,
     now: UnixTime,
 ) -> Result<Remembered, Refusal> {
@@ -111,7 +111,7 @@ async fn verify(
 fn verify_with(
     snapshot: &Snapshot,
     id: IssuerId,
-    presented: PresentedToken,
+    presented: PresentedToken<'_>,
     key_set: Arc<LoadedKeySet>,
     now: UnixTime,
 ) -> Result<Remembered, (Denial, Arc<LoadedKeySet>)> {

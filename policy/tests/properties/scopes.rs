@@ -105,7 +105,8 @@ fn principal(granted: &[String], registry: &ScopeRegistry) -> Arc<Principal> {
     });
     let mut claims = claims();
     claims["scope"] = json!(granted.join(" "));
-    let token = PresentedToken::parse(&key.sign(&key.header(), &claims.to_string())).unwrap();
+    let signed = key.sign(&key.header(), &claims.to_string());
+    let token = PresentedToken::parse(&signed).unwrap();
     let issuer = token.issuer(issuers).unwrap();
     let verified = token
         .verify(issuer, keys, UnixTime::from_seconds(NOW))
