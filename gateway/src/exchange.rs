@@ -71,6 +71,8 @@ pub(crate) struct Attempts {
     pub(crate) address: Option<SocketAddr>,
     /// Interim responses (1xx) of the service.
     pub(crate) interim: u32,
+    /// What was stripped of the request was counted.
+    pub(crate) has_counted_forgeries: bool,
     /// Status of the response that counts, once it has begun.
     pub(crate) answered: Option<u16>,
 }
@@ -286,9 +288,17 @@ impl Exchange {
             .unwrap_or(self.snapshot.config().limits.body_bytes)
     }
 
-    /// Whether something else goes on in place of the request, which ends it.
-    pub(crate) const fn is_handed_over(&self) -> bool {
+    /// Whether it was recorded how the request ended, or something else goes on in its place.
+    pub(crate) const fn is_finished(&self) -> bool {
         self.is_finished
+    }
+
+    /// Whose fault it is that the request is dropped before it ended, if it is the gateway's.
+    pub(crate) fn fault_of_drop(&self) -> Option<Fault> {
+        match std::thread::panicking() {
+            true => Some(Fault::Internal),
+            false => self.fault_of_cut(),
+        }
     }
 
     /// Records how the request ended, in the metrics and the access log.
@@ -394,9 +404,7 @@ impl Drop for Exchange {
         }
         if let Some((method, uri, version)) = self.asked.take() {
             let status = self.attempts.answered;
-            if std::thread::panicking() {
-                self.refuse(Fault::Internal.into());
-            } else if let Some(fault) = self.fault_of_cut() {
+            if let Some(fault) = self.fault_of_drop() {
                 self.refuse(fault.into());
             } else if status.is_none() {
                 self.refuse(Denial::RequestTimeout.into());

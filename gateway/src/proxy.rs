@@ -355,7 +355,7 @@ impl ProxyHttp for Proxy {
         _: Option<&Error>,
         exchange: &mut Box<Exchange>,
     ) {
-        if exchange.is_handed_over() {
+        if exchange.is_finished() {
             return;
         }
         let status = session
@@ -428,7 +428,7 @@ fn next_peer(exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
 fn write_request(
     caller: &RequestHeader,
     request: &mut RequestHeader,
-    exchange: &Exchange,
+    exchange: &mut Exchange,
 ) -> Result<()> {
     let permit = exchange.permit()?;
     let snapshot = exchange.snapshot();
@@ -456,8 +456,10 @@ fn write_request(
         snapshot.service_headers(),
         &injected,
     );
-    if forgeries > 0 && exchange.attempts.count == 1 {
+    // The first attempt that gets so far, which another may follow.
+    if forgeries > 0 && !exchange.attempts.has_counted_forgeries {
         route.metrics.identity_headers_stripped(forgeries);
+        exchange.attempts.has_counted_forgeries = true;
     }
     Ok(())
 }
@@ -478,7 +480,14 @@ async fn relay(
         .write_response_header(head, false)
         .await
         .map_err(Error::into_down)?;
-    while let Some(part) = service.read_body_bytes().await.map_err(Error::into_up)? {
+    loop {
+        let part = service
+            .read_body_bytes()
+            .await
+            .inspect_err(|error| record_failure(exchange, error));
+        let Some(part) = part.map_err(Error::into_up)? else {
+            break;
+        };
         session
             .write_response_body(Some(part), false)
             .await

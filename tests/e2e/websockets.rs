@@ -1,5 +1,6 @@
 //! WebSocket: who may open one, what passes, and how it ends.
 
+use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use portcullis_e2e::{
     Response, Service, TlsOptions, WebSocket, WebSocketService, eventually, unix_now,
 };
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tungstenite::{Error, Message};
@@ -596,4 +598,120 @@ async fn caller_that_leaves_during_the_handshake_is_not_waited_for() {
     })
     .await;
     assert_eq!(setup.gateway.wait_for_access_log(20).await.len(), 20);
+}
+
+/// A service on a thread that opens one WebSocket for [`handshake`], and goes on with `talk`.
+fn talking_service(
+    talk: impl FnOnce(std::net::TcpStream) + Send + 'static,
+) -> (SocketAddr, std::thread::JoinHandle<()>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let thread = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            head.extend(byte);
+        }
+        stream
+            .write_all(format!("{OPENED}\r\n").as_bytes())
+            .unwrap();
+        talk(stream);
+    });
+    (address, thread)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn side_that_takes_nothing_is_idle_however_much_it_says() {
+    let (address, service) = talking_service(|mut stream| {
+        // Pings, until the other side has gone.
+        while stream.write_all(b"\x89\x00").is_ok() {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    });
+    let setup = Setup::start(address, "").await;
+    let mut caller = tokio::net::TcpStream::connect(setup.address())
+        .await
+        .unwrap();
+    let ask = handshake("/news/1", &[]);
+    caller.write_all(ask.as_bytes()).await.unwrap();
+    let (mut heard, mut said) = caller.into_split();
+    let hearing = tokio::spawn(async move {
+        let mut all = Vec::new();
+        let _ = heard.read_to_end(&mut all).await;
+        all
+    });
+    // A frame that does not end.
+    let mut announced = b"\x82\xFF\x00\x00\x00\x0F\xFF\xFF\xFF\xFF\x00\x00\x00\x00".to_vec();
+    announced.resize(64 * 1024, 0);
+    tokio::spawn(async move { while said.write_all(&announced).await.is_ok() {} });
+    setup.ended("idle", 1.0).await;
+    let heard = hearing.await.unwrap();
+    let pings = heard.windows(2).filter(|two| two == b"\x89\x00").count();
+    assert!(pings >= 10, "it was heard all the time: {pings}");
+    let lines = setup.gateway.wait_for_access_log(1).await;
+    assert_eq!(lines[0]["http.response.status_code"], 101);
+    service.join().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answer_to_a_caller_who_says_no_more_still_passes() {
+    let (address, service) = talking_service(|mut stream| {
+        let mut said = Vec::new();
+        stream.read_to_end(&mut said).unwrap();
+        assert_eq!(said, b"\x88\x80\x00\x00\x00\x00");
+        std::thread::sleep(Duration::from_millis(300));
+        stream.write_all(b"\x81\x03bye\x88\x02\x03\xE8").unwrap();
+    });
+    let setup = Setup::start(address, "").await;
+    let mut caller = tokio::net::TcpStream::connect(setup.address())
+        .await
+        .unwrap();
+    let ask = handshake("/news/1", &[]);
+    caller.write_all(ask.as_bytes()).await.unwrap();
+    let mut heard = Vec::new();
+    while !heard.ends_with(b"\r\n\r\n") {
+        heard.push(caller.read_u8().await.unwrap());
+    }
+    caller.write_all(b"\x88\x80\x00\x00\x00\x00").await.unwrap();
+    caller.shutdown().await.unwrap();
+    caller.read_to_end(&mut heard).await.unwrap();
+    assert!(
+        heard.ends_with(b"\r\n\r\n\x81\x03bye\x88\x02\x03\xE8"),
+        "{}",
+        heard.escape_ascii()
+    );
+    setup.ended("left", 1.0).await;
+    service.join().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_cut_off_has_a_line_that_says_so() {
+    let service = WebSocketService::start();
+    let memory =
+        "overload: { memory: 1GiB, refuse_at_memory_percent: 99, close_at_memory_percent: 100 }";
+    let setup = Setup::start(service.address(), memory).await;
+    let mut socket = setup.join().await.unwrap();
+    socket.expect_echo("hello").await;
+    let yaml = std::fs::read_to_string(setup.gateway.directory().join("portcullis.yaml")).unwrap();
+    let short = "memory: 1MiB, refuse_at_memory_percent: 99";
+    let yaml = yaml.replace("memory: 1GiB, refuse_at_memory_percent: 99", short);
+    setup.gateway.write("portcullis.yaml", &yaml);
+    setup.gateway.reload().await;
+    assert!(socket.hear().await.is_err());
+    let lines = setup.gateway.wait_for_access_log(1).await;
+    let line = &lines[0];
+    assert_eq!(line["portcullis.code"], "overloaded", "{line}");
+    assert_eq!(line["http.response.status_code"], 101, "{line}");
+    assert_eq!(line["portcullis.route"], "chat", "{line}");
+    assert_eq!(
+        line["server.address"],
+        setup.address().to_string(),
+        "{line}"
+    );
+    // Two bytes of header, four of mask.
+    assert_eq!(line["http.request.body.size"], 11, "{line}");
+    assert_eq!(line["http.response.body.size"], 7, "{line}");
+    setup.ended("cut_off", 1.0).await;
 }

@@ -10,7 +10,7 @@ use pingora_http::RequestHeader;
 use portcullis_policy::Host;
 
 use super::connection::Connection;
-use super::request::authority_text;
+use super::request::{authority_text, single};
 
 pub(crate) static FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 pub(crate) static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -152,12 +152,6 @@ fn named_hops(headers: &HeaderMap) -> Vec<IpAddr> {
 fn address(hop: &str) -> Option<IpAddr> {
     let with_port = || hop.parse().ok().map(|hop: SocketAddr| hop.ip());
     hop.parse().ok().or_else(with_port)
-}
-
-/// The value of a field that is there once.
-fn single<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h HeaderValue> {
-    let mut values = headers.get_all(name).iter();
-    values.next().filter(|_| values.next().is_none())
 }
 
 #[cfg(test)]

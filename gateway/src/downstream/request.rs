@@ -1,6 +1,6 @@
 //! Pingora's view of a request → what policy may know of it.
 
-use http::Version;
+use http::{HeaderMap, HeaderName, HeaderValue, Version};
 use pingora_http::RequestHeader;
 use portcullis_config::Limits;
 use portcullis_policy::{Denial, Host, Method, Request, RequestPath};
@@ -134,7 +134,7 @@ pub(crate) fn authority_text(header: &RequestHeader) -> Option<&[u8]> {
         None => header
             .headers
             .get(http::header::HOST)
-            .map(http::HeaderValue::as_bytes),
+            .map(HeaderValue::as_bytes),
     }
 }
 
@@ -149,4 +149,10 @@ fn authority(header: &RequestHeader) -> Result<Host, Denial> {
             .ok_or(Denial::AuthorityInvalid),
         None => Err(Denial::AuthorityInvalid),
     }
+}
+
+/// The value of a field that is there once.
+pub(crate) fn single<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    values.next().filter(|_| values.next().is_none())
 }

@@ -27,6 +27,11 @@ impl Frames {
         self.has_close && self.is_between()
     }
 
+    /// Whether a frame that closes may be the next one.
+    pub(super) fn can_be_closed(&self) -> bool {
+        self.is_between() && !self.has_close
+    }
+
     /// Takes in the next bytes, all of them, or only those up to the end of the frame that has begun.
     /// Says how many that are.
     pub(super) fn advance(&mut self, bytes: &[u8], reach: Reach) -> usize {

@@ -13,6 +13,8 @@ use pingora_core::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use portcullis_policy::Denial;
 
+use crate::downstream::request::single;
+
 /// The only one there is (RFC 6455 §4.1).
 pub(crate) const VERSION: HeaderValue = HeaderValue::from_static("13");
 /// The protocol's name in `Upgrade`.
@@ -26,7 +28,7 @@ const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// Whether a request asks for a WebSocket and nothing else. Every other upgrade is one that this
 /// gateway does not know, which a server ignores (RFC 9110 §7.8).
 pub(crate) fn is_asked_for(header: &RequestHeader) -> bool {
-    header.version != Version::HTTP_2 && only(&header.headers, &UPGRADE).is_some_and(is_websocket)
+    header.version != Version::HTTP_2 && single(&header.headers, &UPGRADE).is_some_and(is_websocket)
 }
 
 /// Whether a request that asks for a WebSocket does so correctly (RFC 6455 §4.2.1), without anything
@@ -45,11 +47,11 @@ pub(crate) fn check_request(header: &RequestHeader) -> Result<(), Denial> {
             .get_all(CONTENT_LENGTH)
             .iter()
             .all(|length| length == "0")
-        && only(headers, &SEC_WEBSOCKET_KEY).is_some_and(is_key);
+        && single(headers, &SEC_WEBSOCKET_KEY).is_some_and(is_key);
     if !is_for_a_tunnel {
         return Err(Denial::WebSocketMalformed);
     }
-    match only(headers, &SEC_WEBSOCKET_VERSION) {
+    match single(headers, &SEC_WEBSOCKET_VERSION) {
         Some(version) if *version == VERSION => Ok(()),
         Some(_) => Err(Denial::WebSocketVersion),
         None => Err(Denial::WebSocketMalformed),
@@ -92,15 +94,15 @@ pub(crate) fn check_response(request: &RequestHeader, response: &ResponseHeader)
         |why: &'static str| Err(Error::explain(ErrorType::InvalidHTTPHeader, why).into_up());
     if response.status != StatusCode::SWITCHING_PROTOCOLS
         || response.version != Version::HTTP_11
-        || !only(headers, &UPGRADE).is_some_and(is_websocket)
+        || !single(headers, &UPGRADE).is_some_and(is_websocket)
         || !has_upgrade_option(headers)
         || headers.contains_key(CONTENT_LENGTH)
         || headers.contains_key(TRANSFER_ENCODING)
     {
         return refuse("a service's 101 that opens no WebSocket");
     }
-    let wanted = only(asked, &SEC_WEBSOCKET_KEY).map(accept);
-    if only(headers, &SEC_WEBSOCKET_ACCEPT).map(HeaderValue::as_bytes)
+    let wanted = single(asked, &SEC_WEBSOCKET_KEY).map(accept);
+    if single(headers, &SEC_WEBSOCKET_ACCEPT).map(HeaderValue::as_bytes)
         != wanted.as_deref().map(str::as_bytes)
     {
         return refuse("a service's 101 for another handshake");
@@ -149,12 +151,6 @@ fn accept(key: &HeaderValue) -> String {
 
 fn is_websocket(protocol: &HeaderValue) -> bool {
     protocol.as_bytes().eq_ignore_ascii_case(b"websocket")
-}
-
-/// The value of a field that is there once.
-fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h HeaderValue> {
-    let mut values = headers.get_all(name).iter();
-    values.next().filter(|_| values.next().is_none())
 }
 
 #[cfg(test)]

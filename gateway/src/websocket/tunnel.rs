@@ -21,6 +21,7 @@ use super::service::Opened;
 use crate::downstream::stream::ClientStream;
 use crate::downstream::trace::REQUEST_ID;
 use crate::exchange::{Exchange, RequestLine};
+use crate::refusal::Fault;
 use crate::telemetry::metrics::labels::WebSocketEnd;
 use crate::upstream::response;
 
@@ -42,11 +43,14 @@ pub(crate) struct Tunnel {
     /// What the access log says of the request; its token is not kept.
     request: RequestHeader,
     limits: Limits,
+    /// The caller has had the answer.
+    is_open: bool,
+    ways: Ways,
 }
 
 /// How long a WebSocket may stay.
 struct Limits {
-    /// Silent, in both directions.
+    /// Silent in both directions, or not taking what the other side says.
     idle: Duration,
     age: Duration,
     token_refused_from: Option<UnixTime>,
@@ -78,6 +82,8 @@ impl Tunnel {
             request: remembered(request),
             exchange,
             limits,
+            is_open: false,
+            ways: Ways::default(),
         }
     }
 
@@ -85,28 +91,24 @@ impl Tunnel {
     /// gateway drains.
     pub(crate) async fn run(mut self, mut caller: Stream, stopping: impl Future<Output = ()>) {
         let traffic = Traffic::new();
-        let mut ways = Ways::default();
         let opening = async {
             caller.write_all(&self.head).await?;
             caller.write_all(&self.early).await?;
             caller.flush().await
         };
-        let is_open = matches!(timeout(self.limits.write, opening).await, Ok(Ok(())));
-        if is_open {
-            if let Some(stream) = caller.as_any().downcast_ref::<ClientStream>() {
-                // Longer than it is waited for here, which ends with a closing frame.
-                stream.set_patience(self.limits.idle + 10 * CLOSE_TIMEOUT);
-            }
-            ways.to_caller.passed(&self.early);
+        self.is_open = matches!(timeout(self.limits.write, opening).await, Ok(Ok(())));
+        if self.is_open {
+            // Longer than it is waited for here, which ends with a closing frame.
+            set_patience(&caller, self.limits.idle + 10 * CLOSE_TIMEOUT);
+            self.ways.to_caller.passed(&self.early);
             let open = self.exchange.snapshot().metrics().websocket_opened();
             let ends = self.limits.reached(&traffic, stopping);
-            let end = carry(&mut caller, &mut self.service, &mut ways, &traffic, ends).await;
+            let ways = &mut self.ways;
+            let end = carry(&mut caller, &mut self.service, ways, &traffic, ends).await;
             open.ended(end);
+            set_patience(&caller, self.limits.write);
         }
-        let status = is_open.then_some(101);
-        let line = RequestLine::of(&self.request);
-        let (received, sent) = (ways.to_service.bytes, ways.to_caller.bytes);
-        self.exchange.finish(&line, status, received, sent);
+        self.finish(None);
         // Closing a socket with unread bytes resets it, and what was sent last is lost. A caller's
         // connection sees to that by itself.
         let service_reads = timeout(CLOSE_TIMEOUT, async {
@@ -114,6 +116,34 @@ impl Tunnel {
             tokio::io::copy(&mut self.service, &mut tokio::io::sink()).await
         });
         let _ = tokio::join!(caller.shutdown(), service_reads);
+    }
+
+    /// Records how it ended; `cut` is the gateway's own reason for cutting it off.
+    fn finish(&mut self, cut: Option<Fault>) {
+        if let Some(fault) = cut {
+            self.exchange.refuse(fault.into());
+        }
+        let line = RequestLine::of(&self.request);
+        let status = self.is_open.then_some(101);
+        let (received, sent) = (self.ways.to_service.bytes, self.ways.to_caller.bytes);
+        self.exchange.finish(&line, status, received, sent);
+    }
+}
+
+/// One that is cut off has a line too.
+impl Drop for Tunnel {
+    fn drop(&mut self) {
+        if !self.exchange.is_finished() {
+            let cut = self.exchange.fault_of_drop();
+            self.finish(cut);
+        }
+    }
+}
+
+/// How long the caller may take to take what was written.
+fn set_patience(caller: &Stream, patience: Duration) {
+    if let Some(stream) = caller.as_any().downcast_ref::<ClientStream>() {
+        stream.set_patience(patience);
     }
 }
 
@@ -159,13 +189,48 @@ fn remembered(request: &RequestHeader) -> RequestHeader {
 
 impl Limits {
     /// Resolves when the gateway has to end the WebSocket.
-    async fn reached(&self, traffic: &Traffic, stopping: impl Future<Output = ()>) -> WebSocketEnd {
+    async fn reached(&self, traffic: &Traffic, stopping: impl Future<Output = ()>) -> Limit {
         tokio::select! {
             biased;
-            () = stopping => WebSocketEnd::Stopping,
-            () = expired(self.token_refused_from) => WebSocketEnd::TokenExpired,
-            () = sleep(self.age) => WebSocketEnd::Aged,
-            () = traffic.silence(self.idle) => WebSocketEnd::Idle,
+            () = stopping => Limit::Stopping,
+            () = expired(self.token_refused_from) => Limit::TokenExpired,
+            () = sleep(self.age) => Limit::Aged,
+            () = traffic.silence(self.idle) => Limit::Idle,
+        }
+    }
+}
+
+/// Why the gateway ends a WebSocket.
+#[derive(Debug, Clone, Copy)]
+enum Limit {
+    Stopping,
+    TokenExpired,
+    Aged,
+    Idle,
+}
+
+impl Limit {
+    /// What both sides are told (RFC 6455 §7.4.1).
+    const fn closing(self) -> (CloseCode, &'static str) {
+        match self {
+            Self::TokenExpired => (CloseCode::PolicyViolation, "the access token has expired"),
+            Self::Idle => (
+                CloseCode::GoingAway,
+                "nothing was said, or taken, for too long",
+            ),
+            Self::Aged => (CloseCode::GoingAway, "it was open for too long"),
+            Self::Stopping => (CloseCode::GoingAway, "the gateway stops"),
+        }
+    }
+}
+
+impl From<Limit> for WebSocketEnd {
+    fn from(limit: Limit) -> Self {
+        match limit {
+            Limit::Stopping => Self::Stopping,
+            Limit::TokenExpired => Self::TokenExpired,
+            Limit::Aged => Self::Aged,
+            Limit::Idle => Self::Idle,
         }
     }
 }
@@ -193,26 +258,39 @@ struct Traffic {
     since: Instant,
     /// Milliseconds from then to the last progress.
     progress: AtomicU64,
+    /// Milliseconds from then, since when a side does not take what it is sent; [`TAKEN`] if it does.
+    caller_waits: AtomicU64,
+    service_waits: AtomicU64,
 }
+
+const TAKEN: u64 = u64::MAX;
 
 impl Traffic {
     fn new() -> Self {
         Self {
             since: Instant::now(),
             progress: AtomicU64::new(0),
+            caller_waits: AtomicU64::new(TAKEN),
+            service_waits: AtomicU64::new(TAKEN),
         }
     }
 
-    fn moved(&self) {
-        let now = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.progress.store(now, Ordering::Relaxed);
+    fn now(&self) -> u64 {
+        u64::try_from(self.since.elapsed().as_millis()).unwrap_or(TAKEN - 1)
     }
 
-    /// Resolves when nothing has moved for `limit`: nobody spoke, or nobody listened.
+    fn moved(&self) {
+        self.progress.store(self.now(), Ordering::Relaxed);
+    }
+
+    /// Resolves when nothing has moved for `limit`, or one side has taken nothing, whatever it says.
     async fn silence(&self, limit: Duration) {
         loop {
-            let progress = Duration::from_millis(self.progress.load(Ordering::Relaxed));
-            let end = self.since + progress + limit;
+            let since = [&self.progress, &self.caller_waits, &self.service_waits]
+                .into_iter()
+                .map(|since| since.load(Ordering::Relaxed))
+                .fold(TAKEN, u64::min);
+            let end = self.since + Duration::from_millis(since) + limit;
             if Instant::now() >= end {
                 return;
             }
@@ -248,7 +326,7 @@ async fn carry(
     service: &mut Stream,
     ways: &mut Ways,
     traffic: &Traffic,
-    reached: impl Future<Output = WebSocketEnd>,
+    reached: impl Future<Output = Limit>,
 ) -> WebSocketEnd {
     let Ways {
         to_caller,
@@ -257,35 +335,43 @@ async fn carry(
     let (mut from_caller, mut at_caller) = split(caller);
     let (mut from_service, mut at_service) = split(service);
     let (ending, is_ending) = watch::channel(false);
-    let end = {
-        let inward = Pump(traffic, is_ending.clone());
+    let limit = {
+        let inward = Pump {
+            traffic,
+            waits: &traffic.caller_waits,
+            is_ending: is_ending.clone(),
+        };
         let mut inward = pin!(inward.run(&mut from_service, &mut at_caller, to_caller));
-        let outward = Pump(traffic, is_ending);
+        let outward = Pump {
+            traffic,
+            waits: &traffic.service_waits,
+            is_ending,
+        };
         let mut outward = pin!(outward.run(&mut from_caller, &mut at_service, to_service));
-        let end = tokio::select! {
-            () = &mut inward => return WebSocketEnd::Left,
-            () = &mut outward => return WebSocketEnd::Left,
-            end = reached => end,
+        // Whoever leaves may have said something last, and the other side may still answer it.
+        let limit = tokio::select! {
+            () = &mut inward => {
+                let _ = timeout(CLOSE_TIMEOUT, outward).await;
+                return WebSocketEnd::Left;
+            }
+            () = &mut outward => {
+                let _ = timeout(CLOSE_TIMEOUT, inward).await;
+                return WebSocketEnd::Left;
+            }
+            limit = reached => limit,
         };
         ending.send_replace(true);
         let _ = timeout(CLOSE_TIMEOUT, async { tokio::join!(inward, outward) }).await;
-        end
+        limit
     };
-    let (code, reason) = match end {
-        WebSocketEnd::TokenExpired => (CloseCode::PolicyViolation, "the access token has expired"),
-        WebSocketEnd::Idle => (CloseCode::GoingAway, "nothing was said for too long"),
-        WebSocketEnd::Aged => (CloseCode::GoingAway, "it was open for too long"),
-        WebSocketEnd::Stopping | WebSocketEnd::Left | WebSocketEnd::CutOff => {
-            (CloseCode::GoingAway, "the gateway stops")
-        }
-    };
+    let (code, reason) = limit.closing();
     let for_caller = to_caller
         .frames
-        .is_between()
+        .can_be_closed()
         .then(|| close(code, reason, false));
     let for_service = to_service
         .frames
-        .is_between()
+        .can_be_closed()
         .then(|| close(code, reason, true));
     let goodbyes = async {
         tokio::join!(
@@ -305,10 +391,11 @@ async fn carry(
     };
     // Whoever does not take part in it is closed on.
     let _ = timeout(CLOSE_TIMEOUT, goodbyes).await;
-    end
+    limit.into()
 }
 
-/// Says the last word, and listens for the other side's. `None`: there is no end of a frame to say it at.
+/// Says the last word, and listens for the other side's. `None`: there is no end of a frame to say it at,
+/// or it has been said.
 async fn say_goodbye(
     last: Option<Vec<u8>>,
     to: &mut (impl AsyncWrite + Unpin),
@@ -332,10 +419,16 @@ async fn say_goodbye(
 }
 
 /// Carries one way: what is not taken is not read.
-struct Pump<'t>(&'t Traffic, watch::Receiver<bool>);
+struct Pump<'t> {
+    traffic: &'t Traffic,
+    /// Since when the side that it carries to takes nothing.
+    waits: &'t AtomicU64,
+    is_ending: watch::Receiver<bool>,
+}
 
 impl Pump<'_> {
-    /// Ends when either side leaves; when the WebSocket is ending, at the end of a frame.
+    /// Ends when either side leaves, of which the other one is told; when the WebSocket is ending, at the
+    /// end of a frame.
     async fn run(
         mut self,
         from: &mut (impl AsyncRead + Unpin),
@@ -344,16 +437,17 @@ impl Pump<'_> {
     ) {
         let mut buffer = vec![0; BUFFER];
         loop {
-            let is_ending = *self.1.borrow();
+            let is_ending = *self.is_ending.borrow();
             if is_ending && way.frames.is_between() {
                 return;
             }
             let read = tokio::select! {
                 biased;
-                _ = self.1.wait_for(|is_ending| *is_ending), if !is_ending => continue,
+                _ = self.is_ending.wait_for(|is_ending| *is_ending), if !is_ending => continue,
                 read = from.read(&mut buffer) => read,
             };
             let Ok(length @ 1..) = read else {
+                let _ = to.shutdown().await;
                 return;
             };
             let bytes = buffer.get(..length).unwrap_or_default();
@@ -374,17 +468,19 @@ impl Pump<'_> {
         way: &mut Way,
     ) -> io::Result<()> {
         while !bytes.is_empty() {
+            self.waits.store(self.traffic.now(), Ordering::Relaxed);
             let written = to.write(bytes).await?;
             let (taken, others) = bytes.split_at_checked(written).unwrap_or((bytes, &[]));
             if taken.is_empty() {
                 return Err(io::ErrorKind::WriteZero.into());
             }
             way.passed(taken);
-            self.0.moved();
+            self.traffic.moved();
             bytes = others;
         }
         to.flush().await?;
-        self.0.moved();
+        self.traffic.moved();
+        self.waits.store(TAKEN, Ordering::Relaxed);
         Ok(())
     }
 }
