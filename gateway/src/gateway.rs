@@ -78,9 +78,8 @@ impl Gateway {
         let next = Arc::new(next);
         let previous = self.snapshot.swap(Arc::clone(&next));
         next.announce();
-        // A WebSocket may hold the generation for as long as it is open. Requests that are still under
-        // way verify again.
-        previous.tokens().clear();
+        // A WebSocket may hold the generation for as long as it is open, but what it needs is decided.
+        previous.retire(&next);
     }
 
     pub(crate) fn serve(&self) {

@@ -292,6 +292,31 @@ impl Snapshot {
     ///
     /// # Errors
     /// When there is no such issuer in this generation, which would be a defect: it admits nobody.
+    /// Gives up what `next` does not have in common with it, as nothing new arrives: requests that are
+    /// under way verify once more, with the keys and addresses that are there.
+    pub(crate) fn retire(&self, next: &Self) {
+        self.tokens.clear();
+        for keys in &self.key_set_caches {
+            if !next
+                .key_set_caches
+                .iter()
+                .any(|kept| Arc::ptr_eq(kept, keys))
+            {
+                keys.stop();
+            }
+        }
+        for upstream in &self.upstreams {
+            let endpoints = &upstream.endpoints;
+            if !next
+                .upstreams
+                .iter()
+                .any(|kept| Arc::ptr_eq(&kept.endpoints, endpoints))
+            {
+                endpoints.stop();
+            }
+        }
+    }
+
     pub(crate) fn key_set_cache(&self, id: IssuerId) -> Result<&Arc<KeySetCache>, Fault> {
         self.key_set_caches.get(id.index()).ok_or(Fault::Internal)
     }

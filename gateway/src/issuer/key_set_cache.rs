@@ -244,11 +244,18 @@ impl KeySetCache {
     }
 }
 
-impl Drop for KeySetCache {
-    fn drop(&mut self) {
+impl KeySetCache {
+    /// Fetches no more. The keys that are there stay.
+    pub(crate) fn stop(&self) {
         if let Some(task) = &self.task {
             task.abort();
         }
+    }
+}
+
+impl Drop for KeySetCache {
+    fn drop(&mut self) {
+        self.stop();
     }
 }
 

@@ -70,6 +70,13 @@ impl Endpoints {
         self.resolved.load().to_vec()
     }
 
+    /// Looks up no more. The addresses that are there stay.
+    pub(crate) fn stop(&self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+
     /// Waits until every name was looked up once, at most for `patience`.
     pub(crate) async fn first_lookup(&self, patience: Duration) {
         let mut looked_up = self.looked_up.clone();
@@ -79,9 +86,7 @@ impl Endpoints {
 
 impl Drop for Endpoints {
     fn drop(&mut self) {
-        if let Some(task) = &self.task {
-            task.abort();
-        }
+        self.stop();
     }
 }
 
