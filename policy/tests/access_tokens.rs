@@ -265,6 +265,10 @@ fn a_hostile_header_is_refused_before_any_key_is_used() {
         ),
         (r#"{"alg":"ES256","kid":"k1"}"#, "token_type_refused"),
         (
+            r#"{"alg":"ES256","typ":"implication/at+jwt","kid":"k1"}"#,
+            "token_type_refused",
+        ),
+        (
             r#"{"alg":"ES256","typ":"dpop+jwt","kid":"k1"}"#,
             "token_type_refused",
         ),
