@@ -53,7 +53,7 @@ impl Failures {
             return;
         };
         let current = self.second(now);
-        // Threads that meet here may lose a count; the next one makes up for it.
+        // Threads that meet here may lose a count, which lets one more token be tried.
         let (second, count) = unpacked(slot.load(Ordering::Relaxed));
         let count = if second == current {
             count.saturating_add(1)

@@ -261,13 +261,20 @@ pub(crate) async fn serve_http2(
         () = stopped(&mut shutdown) => {}
     }
     retire.send_replace(true);
+    // What the codec still has of a response is no request any more, so idle is who was found so twice,
+    // with no request in between.
+    let mut idle_at = None;
     loop {
         tokio::select! {
             _ = &mut serving => return,
             // A caller need not take note of it.
-            () = sleep(limits.idle_timeout) => if !load.is_busy() {
-                return;
-            },
+            () = sleep(limits.idle_timeout) => {
+                let now_idle = load.idle_after();
+                if now_idle.is_some() && now_idle == idle_at {
+                    return;
+                }
+                idle_at = now_idle;
+            }
         }
     }
 }

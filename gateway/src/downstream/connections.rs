@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -50,6 +50,9 @@ pub(crate) struct OpenConnection {
 pub(crate) struct Load {
     is_proxy: bool,
     requests: AtomicU32,
+    /// Requests that have ever arrived.
+    arrived: AtomicU64,
+    has_flooded: AtomicBool,
     cut: AtomicU8,
     cutting: Notify,
 }
@@ -211,19 +214,29 @@ impl Drop for OpenConnection {
 impl Load {
     pub(crate) fn request_arrived(&self) {
         self.requests.fetch_add(1, Ordering::Relaxed);
+        self.arrived.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn request_finished(&self) {
         self.requests.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Whether there is a request in hand.
-    pub(crate) fn is_busy(&self) -> bool {
-        self.requests() > 0
+    /// After how many requests there is none in hand; `None` while there is one.
+    pub(crate) fn idle_after(&self) -> Option<u64> {
+        (self.requests() == 0).then(|| self.arrived.load(Ordering::Relaxed))
     }
 
     fn requests(&self) -> u32 {
         self.requests.load(Ordering::Relaxed)
+    }
+
+    /// There were more frames than a caller has use for.
+    pub(crate) fn flooded(&self) {
+        self.has_flooded.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn has_flooded(&self) -> bool {
+        self.has_flooded.load(Ordering::Relaxed)
     }
 
     fn cut_off(&self, why: Cut) {

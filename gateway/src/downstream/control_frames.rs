@@ -13,7 +13,7 @@ const PER_SECOND: u64 = 1_000;
 /// ... and for so many bytes that the caller was sent: it opens its windows, and measures round trips,
 /// as it is sent something.
 const BYTES_FOR_ONE: u64 = 1024;
-/// A request earns so many.
+/// HEADERS earn so many: of a request, of its trailers, or of one that h2 refuses, each of which is bounded.
 const FOR_A_REQUEST: u64 = 4;
 
 /// Follows what comes in on a connection.

@@ -87,6 +87,9 @@ impl Listener {
                     () = open.load().cut() => {}
                 }
             }
+            if open.load().has_flooded() {
+                listener.flooded(peer);
+            }
             drop(open);
         });
     }
@@ -108,6 +111,14 @@ impl Listener {
             }
         }
         open
+    }
+
+    /// An HTTP/2 connection was closed for the frames that came on it.
+    fn flooded(&self, peer: SocketAddr) {
+        self.metrics.connection_flooded();
+        if self.connections.may_tell() {
+            tracing::warn!(portcullis.listener = &*self.name, client.address = %peer.ip(), "connection closed: too many HTTP/2 control frames");
+        }
     }
 
     async fn serve(

@@ -228,7 +228,7 @@ impl ClientStream {
             .frames
             .read(read, std::time::Instant::now())
             .map_err(|TooMany| {
-                tracing::debug!(client.address = %self.connection.peer, "connection closed: too many control frames");
+                self.connection.load.flooded();
                 io::Error::from(io::ErrorKind::InvalidData)
             })?;
         Poll::Ready(Ok(()))

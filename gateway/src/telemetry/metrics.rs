@@ -76,6 +76,7 @@ struct Families {
     connections: IntGaugeVec,
     connections_opened: IntCounterVec,
     connections_refused: IntCounterVec,
+    connections_flooded: IntCounterVec,
     connections_shed: IntCounter,
     overloaded: IntGauge,
     websockets: IntGauge,
@@ -268,6 +269,11 @@ impl Metrics {
                 "Connections that were closed at once because their address has too many.",
                 &["listener"],
             )?,
+            connections_flooded: counters(
+                "connections_flooded_total",
+                "HTTP/2 connections that were closed for too many frames that carry nothing.",
+                &["listener"],
+            )?,
             connections_shed: counter(
                 "connections_shed_total",
                 "Connections that were closed in the middle of requests because memory was short.",
@@ -440,6 +446,7 @@ impl Metrics {
         retain(&families.connections, &listener);
         retain(&families.connections_opened, &listener);
         retain(&families.connections_refused, &listener);
+        retain(&families.connections_flooded, &listener);
         retain(&families.tls_handshakes, &listener);
     }
 

@@ -90,6 +90,7 @@ impl Metrics {
             open: families.connections.with_label_values(&[name]),
             opened: families.connections_opened.with_label_values(&[name]),
             refused: families.connections_refused.with_label_values(&[name]),
+            flooded: families.connections_flooded.with_label_values(&[name]),
             completed: handshake(Handshake::Completed),
             failed: handshake(Handshake::Failed),
             timed_out: handshake(Handshake::TimedOut),
@@ -218,6 +219,7 @@ pub struct ListenerMetrics {
     open: IntGauge,
     opened: IntCounter,
     refused: IntCounter,
+    flooded: IntCounter,
     completed: IntCounter,
     failed: IntCounter,
     timed_out: IntCounter,
@@ -235,6 +237,11 @@ impl ListenerMetrics {
     /// Records that a connection was closed at once.
     pub fn connection_refused(&self) {
         self.refused.inc();
+    }
+
+    /// Records that a connection was closed for the HTTP/2 frames that came on it.
+    pub fn connection_flooded(&self) {
+        self.flooded.inc();
     }
 
     /// Records how a TLS handshake ended.
