@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::PathBuf;
 
-use portcullis_e2e::{Caller, World, eventually};
+use portcullis_e2e::{Caller, Connection, World, eventually};
+
+use crate::steps::{bearer, request};
 
 /// Debian's libfaketime, in the directory of whichever architecture this is.
 fn libfaketime() -> PathBuf {
@@ -14,8 +16,8 @@ fn libfaketime() -> PathBuf {
         .expect("libfaketime is part of Debian's package libfaketime")
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn validity_follows_the_clock_wherever_it_is_set() {
+/// A world whose gateway has its clock from a file.
+async fn with_clock() -> (World, impl Fn(&str)) {
     let offset = tempfile::NamedTempFile::new().unwrap();
     fs::write(offset.path(), "+0").unwrap();
     let world = World::start_with_gateway(
@@ -30,6 +32,13 @@ async fn validity_follows_the_clock_wherever_it_is_set() {
         },
     )
     .await;
+    let set = move |clock: &str| fs::write(offset.path(), clock).unwrap();
+    (world, set)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn validity_follows_the_clock_wherever_it_is_set() {
+    let (world, set_clock) = with_clock().await;
     let token = world.token("orders:read");
     for (clock, status, code) in [
         ("+0", 200, None),
@@ -40,7 +49,7 @@ async fn validity_follows_the_clock_wherever_it_is_set() {
         ("-1700000000", 401, Some("token_not_yet_valid")),
         ("+0", 200, None),
     ] {
-        fs::write(offset.path(), clock).unwrap();
+        set_clock(clock);
         let answer = eventually(
             &format!("an answer {status} with the clock at {clock}"),
             || async {
@@ -56,4 +65,38 @@ async fn validity_follows_the_clock_wherever_it_is_set() {
         }
     }
     world.gateway.assert_healthy();
+}
+
+/// Pingora writes the date into an answer, and panics when that is before 1970.
+#[tokio::test(flavor = "multi_thread")]
+async fn panic_costs_the_request_that_it_happens_in_and_no_other() {
+    let (world, set_clock) = with_clock().await;
+    let token = bearer(&world.token("orders:read"));
+    let ask = request("GET", "/orders/7", &[&token]);
+    let mut before = Connection::open(world.gateway.address("public")).await;
+    assert_eq!(before.request(&ask).await.status, 200);
+    let mut unlucky = Connection::open(world.gateway.address("public")).await;
+    set_clock("-2500000000");
+    unlucky.send(&ask).await;
+    assert_eq!(unlucky.read_to_end().await, b"", "no half of an answer");
+    set_clock("+0");
+    assert_eq!(before.request(&ask).await.status, 200);
+    let metrics = world.gateway.metrics().await;
+    assert_eq!(metrics.value("portcullis_panics_total", &[]), 1.0);
+    let lines = world.gateway.wait_for_access_log(3).await;
+    let codes: Vec<_> = lines.iter().map(|line| &line["portcullis.code"]).collect();
+    assert_eq!(
+        codes
+            .iter()
+            .filter(|code| ***code == "internal_error")
+            .count(),
+        1,
+        "{codes:?}"
+    );
+    world.gateway.wait_for_log("panicked").await;
+    eventually("nothing in flight", || async {
+        let metrics = world.gateway.metrics().await;
+        (metrics.value("portcullis_requests_in_flight", &[]) == 0.0).then_some(())
+    })
+    .await;
 }
