@@ -95,6 +95,11 @@ impl<'a> RequestPath<'a> {
         self.has_needless_escapes
     }
 
+    /// Whether it ends with a slash that [`RequestPath::segments`] leaves out. That of `/` is all there is.
+    pub(crate) fn has_trailing_slash(&self) -> bool {
+        self.text.len() > 1 && self.text.ends_with('/')
+    }
+
     /// For each of [`RequestPath::segments`], the same.
     pub(crate) fn needless_escapes(&self) -> impl Iterator<Item = bool> + use<'a> {
         self.raw_segments().map(|segment| {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use crate::{Denial, Host, MethodSet, Request, Requirement};
+use crate::{Denial, Host, Method, MethodSet, Request, Requirement};
 
 /// Place of a route in its table; an index for whatever else is kept for each route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -315,7 +315,9 @@ pub struct RouteConflict {
 /// at only then, so that no wider route takes over a method that the owner left out.
 ///
 /// A service may compare in another way: without regard to case, or without decoding. Where that leads
-/// to another route, the request could be judged for one and served as the other, so it is refused.
+/// to another route, the request could be judged for one and served as the other, so it is refused. It
+/// may take a slash at the end for a part of the path, or want one before `{*rest}`: where that leads to a
+/// route that needs something else of its callers, the request is refused, too.
 #[derive(Debug)]
 pub struct RouteTable {
     by_host: HashMap<Host, Node>,
@@ -422,35 +424,40 @@ impl RouteTable {
                 segment.has_needless_escapes = has_needless;
             }
         }
-        let of_services = [
-            (
-                is_folded_otherwise,
-                Reading {
-                    folds: true,
-                    decodes: true,
-                },
-            ),
-            (
-                path.has_needless_escapes(),
-                Reading {
-                    folds: false,
-                    decodes: false,
-                },
-            ),
-            (
-                is_folded_otherwise && path.has_needless_escapes(),
-                Reading {
-                    folds: true,
-                    decodes: false,
-                },
-            ),
-        ];
-        let is_read_otherwise = of_services
+        // Ours is the first of them.
+        let readings = [(false, true), (true, true), (false, false), (true, false)]
             .into_iter()
-            .filter(|(differs, _)| *differs)
-            .filter_map(|(_, reading)| self.look_up(request.host, &segments, reading))
+            .filter(|(folds, decodes)| {
+                (!folds || is_folded_otherwise) && (*decodes || path.has_needless_escapes())
+            })
+            .map(|(folds, decodes)| Reading {
+                folds,
+                decodes,
+                ..Reading::OURS
+            });
+        let is_read_otherwise = readings
+            .clone()
+            .skip(1)
+            .filter_map(|reading| self.look_up(request.host, &segments, reading))
             .any(|other| !std::ptr::eq(other, found));
         if is_read_otherwise {
+            return Err(Denial::PathAmbiguous);
+        }
+        // Whether a slash at the end is part of a path is a matter of taste, so it is refused only where
+        // it is a matter of who may call.
+        let takes_nothing_more = found
+            .first()
+            .is_some_and(|route| route.path.segments.len() > segments.len());
+        let has_end = path.has_trailing_slash() || takes_nothing_more;
+        let slash = EndSlash::Counts {
+            is_there: path.has_trailing_slash(),
+        };
+        let is_served_otherwise = readings
+            .filter(|_| has_end && !segments.is_empty())
+            .map(|reading| Reading { slash, ..reading })
+            .filter_map(|reading| self.look_up(request.host, &segments, reading))
+            .any(|other| needs_more(other, found, request.method));
+        if is_served_otherwise {
             return Err(Denial::PathAmbiguous);
         }
         Ok(found)
@@ -469,19 +476,46 @@ impl RouteTable {
     }
 }
 
-/// How the segments of a path are compared with literals.
-#[derive(Debug, Clone, Copy)]
+/// Whether a caller of `method` needs something for one of `others` that is not needed for `found`.
+fn needs_more(others: &[Arc<Route>], found: &[Arc<Route>], method: Option<Method>) -> bool {
+    let access = |routes| access(routes, method);
+    match (access(others), access(found)) {
+        (Some(needed @ Access::Protected(_)), Some(judged)) => needed != judged,
+        (None | Some(Access::Public), _) | (_, None) => false,
+    }
+}
+
+fn access(routes: &[Arc<Route>], method: Option<Method>) -> Option<&Access> {
+    routes
+        .iter()
+        .find(|route| method.is_some_and(|method| route.methods.contains(method)))
+        .map(|route| &route.access)
+}
+
+/// How a path is compared with patterns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Reading {
     /// Without regard to case, where none fits exactly.
     folds: bool,
     /// After decoding; otherwise as they are written.
     decodes: bool,
+    slash: EndSlash,
+}
+
+/// What a slash at the end of a path is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum EndSlash {
+    /// Nothing, and `{*rest}` may be nothing.
+    MakesNoDifference,
+    /// The beginning of what `{*rest}` takes, which other patterns do not end with.
+    Counts { is_there: bool },
 }
 
 impl Reading {
     const OURS: Self = Self {
         folds: false,
         decodes: true,
+        slash: EndSlash::MakesNoDifference,
     };
 }
 
@@ -536,8 +570,12 @@ impl Node {
 
     /// Each node belongs to one depth, so a look-up visits it once at most.
     fn find(&self, segments: &[Presented<'_>], reading: Reading) -> Option<&[Arc<Route>]> {
+        let (may_end, may_have_no_rest) = match (segments, reading.slash) {
+            ([], EndSlash::Counts { is_there }) => (!is_there, is_there),
+            _ => (true, true),
+        };
         let found = match segments.split_first() {
-            None => Some(self.here.as_slice()).filter(|here| !here.is_empty()),
+            None => Some(self.here.as_slice()).filter(|here| may_end && !here.is_empty()),
             Some((segment, remaining)) => {
                 self.find_literal(segment, remaining, reading).or_else(|| {
                     self.one
@@ -546,7 +584,9 @@ impl Node {
                 })
             }
         };
-        found.or_else(|| Some(self.rest.as_slice()).filter(|rest| !rest.is_empty()))
+        found.or_else(|| {
+            Some(self.rest.as_slice()).filter(|rest| may_have_no_rest && !rest.is_empty())
+        })
     }
 
     fn find_literal(

@@ -1,5 +1,5 @@
 use super::*;
-use crate::{Method, RequestPath};
+use crate::{Method, RequestPath, RequiredScopes, Requirement, ScopeRegistry};
 
 fn route(index: usize, host: Option<&str>, path: &str, methods: &[Method]) -> Arc<Route> {
     Arc::new(Route {
@@ -125,6 +125,60 @@ fn path_that_a_service_may_take_for_one_of_another_route_is_refused() {
         ("/kits/%C5%BF", 13),
     ] {
         assert_eq!(judge("b.example", path), Ok(expected), "{path}");
+    }
+}
+
+#[test]
+fn end_that_a_service_may_take_for_one_of_a_stricter_route_is_refused() {
+    let scopes = ScopeRegistry::new(["a".parse().unwrap(), "b".parse().unwrap()]);
+    let protected = |index, host, path, scope: &str, methods: &[Method]| {
+        let mut route = Arc::into_inner(route(index, host, path, methods)).unwrap();
+        let scopes = RequiredScopes::all(&scopes, &[scope.parse().unwrap()]).unwrap();
+        route.access = Access::Protected(Requirement {
+            scopes,
+            issuers: None,
+        });
+        Arc::new(route)
+    };
+    let get = &[Method::Get][..];
+    let table = RouteTable::new([
+        route(0, None, "/files/{*rest}", get),
+        protected(1, None, "/{tenant}", "a", get),
+        protected(2, None, "/orders/{*rest}", "a", get),
+        route(3, None, "/orders/health", get),
+        protected(4, None, "/orders/same", "a", get),
+        protected(5, None, "/orders/other", "b", get),
+        route(6, None, "/docs/Guide/{*page}", get),
+        protected(7, None, "/docs/{page}", "a", &[Method::Post]),
+        protected(8, None, "/docs/{page}/{*rest}", "a", &[Method::Put]),
+        route(9, None, "/", get),
+        protected(10, None, "/{*all}", "b", &[Method::Delete]),
+        protected(11, Some("a.example"), "/in/{*rest}", "a", get),
+        route(12, Some("a.example"), "/{page}", get),
+    ])
+    .unwrap();
+    for (host, path, expected) in [
+        // To Express, `/files` has nothing for `/files/*` to be.
+        ("b.example", "/files", Err(Denial::PathAmbiguous)),
+        ("b.example", "/files/", Ok(0)),
+        ("b.example", "/files/a", Ok(0)),
+        ("b.example", "/FILES", Err(Denial::PathAmbiguous)),
+        ("b.example", "/orders/health", Ok(3)),
+        // To Spring, a slash is left for `/orders/**` to take.
+        ("b.example", "/orders/health/", Err(Denial::PathAmbiguous)),
+        ("b.example", "/orders/same/", Ok(4)),
+        ("b.example", "/orders/other/", Err(Denial::PathAmbiguous)),
+        ("b.example", "/orders/7/", Ok(2)),
+        ("b.example", "/orders/", Ok(2)),
+        ("b.example", "/orders", Ok(2)),
+        ("b.example", "/", Ok(9)),
+        // Nobody has it with this method.
+        ("b.example", "/docs/Guide", Ok(6)),
+        // It is judged as what needs most.
+        ("a.example", "/in", Ok(11)),
+        ("a.example", "/in/", Ok(11)),
+    ] {
+        assert_eq!(find(&table, host, Method::Get, path), expected, "{path}");
     }
 }
 
