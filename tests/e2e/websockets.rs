@@ -715,3 +715,42 @@ async fn one_that_is_cut_off_has_a_line_that_says_so() {
     assert_eq!(line["http.response.body.size"], 7, "{line}");
     setup.ended("cut_off", 1.0).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn open_one_keeps_no_issuer_of_an_old_configuration_busy() {
+    let service = WebSocketService::start();
+    let leaving = Issuer::start().await;
+    let flow = format!(
+        "{{ name: leaving, issuer: \"{}\", audiences: [a], keys: {{ url: \"{}\" }}, refresh_interval: 1s }}",
+        leaving.issuer(),
+        leaving.key_set_url()
+    );
+    let setup = Setup::start_with(
+        service.address(),
+        |yaml| {
+            let flow = flow.trim_start_matches("{ ").trim_end_matches(" }");
+            yaml.issuer_flow(flow)
+        },
+        |builder| builder,
+    )
+    .await;
+    let mut socket = setup.join().await.unwrap();
+    eventually("a second fetch", || async {
+        (leaving.key_set_fetches() >= 2).then_some(())
+    })
+    .await;
+    let yaml = std::fs::read_to_string(setup.gateway.directory().join("portcullis.yaml")).unwrap();
+    assert!(yaml.contains(&flow));
+    let without: Vec<_> = yaml
+        .lines()
+        .filter(|line| !line.contains(&flow))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    setup.gateway.write("portcullis.yaml", &without.concat());
+    setup.gateway.reload().await;
+    let fetches = leaving.key_set_fetches();
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    assert_eq!(leaving.key_set_fetches(), fetches);
+    socket.expect_echo("still here").await;
+    socket.close().await;
+}
