@@ -14,6 +14,26 @@ pub struct RequestPath<'a> {
     has_needless_escapes: bool,
 }
 
+/// What is escaped in a segment.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Escapes {
+    /// Something that need not be (RFC 3986 §2.3, §3.3), or in lower case (§6.2.2.1).
+    pub(crate) are_needless: bool,
+    /// Something that ECMAScript's `decodeURI` leaves as it is.
+    pub(crate) are_reserved: bool,
+}
+
+impl Escapes {
+    fn of(high: u8, low: u8) -> Self {
+        let decoded = hex_byte(high, low);
+        let is_lower = high.is_ascii_lowercase() || low.is_ascii_lowercase();
+        Self {
+            are_needless: is_lower || decoded.is_some_and(is_plain),
+            are_reserved: decoded.is_some_and(|byte| b"$&+,:=@".contains(&byte)),
+        }
+    }
+}
+
 /// A path that two parsers could read differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a path that two parsers could read differently")]
@@ -57,7 +77,7 @@ impl<'a> RequestPath<'a> {
                         return Err(AmbiguousPath);
                     }
                     has_escapes = true;
-                    has_needless_escapes |= is_plain(decoded);
+                    has_needless_escapes |= Escapes::of(*high, *low).are_needless;
                     only_dots = false;
                 }
                 byte if is_plain(byte) => only_dots = false,
@@ -89,8 +109,8 @@ impl<'a> RequestPath<'a> {
         self.text
     }
 
-    /// Whether something is escaped that need not be. A service that compares segments undecoded
-    /// takes such a one for another text.
+    /// Whether something is escaped that need not be, or not in this way. A service that compares segments
+    /// undecoded takes such a one for another text.
     pub(crate) const fn has_needless_escapes(&self) -> bool {
         self.has_needless_escapes
     }
@@ -101,13 +121,16 @@ impl<'a> RequestPath<'a> {
     }
 
     /// For each of [`RequestPath::segments`], the same.
-    pub(crate) fn needless_escapes(&self) -> impl Iterator<Item = bool> + use<'a> {
+    pub(crate) fn escapes(&self) -> impl Iterator<Item = Escapes> + use<'a> {
         self.raw_segments().map(|segment| {
             let escapes = segment.match_indices('%').filter_map(|(at, _)| {
                 let digits = segment.as_bytes().get(at + 1..at + 3)?;
-                hex_byte(*digits.first()?, *digits.last()?)
+                Some(Escapes::of(*digits.first()?, *digits.last()?))
             });
-            escapes.into_iter().any(is_plain)
+            escapes.fold(Escapes::default(), |all, one| Escapes {
+                are_needless: all.are_needless || one.are_needless,
+                are_reserved: all.are_reserved || one.are_reserved,
+            })
         })
     }
 

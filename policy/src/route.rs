@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use crate::path::Escapes;
 use crate::{Denial, Host, Method, MethodSet, Request, Requirement};
 
 /// Place of a route in its table; an index for whatever else is kept for each route.
@@ -420,21 +421,25 @@ impl RouteTable {
         let is_folded_otherwise =
             self.has_cases || segments.iter().any(|segment| has_cases(&segment.decoded));
         if path.has_needless_escapes() {
-            for (segment, has_needless) in segments.iter_mut().zip(path.needless_escapes()) {
-                segment.has_needless_escapes = has_needless;
+            for (segment, escapes) in segments.iter_mut().zip(path.escapes()) {
+                segment.escapes = escapes;
             }
         }
         // Ours is the first of them.
-        let readings = [(false, true), (true, true), (false, false), (true, false)]
-            .into_iter()
-            .filter(|(folds, decodes)| {
-                (!folds || is_folded_otherwise) && (*decodes || path.has_needless_escapes())
-            })
-            .map(|(folds, decodes)| Reading {
-                folds,
-                decodes,
-                ..Reading::OURS
-            });
+        let readings = [
+            Decoding::Everything,
+            Decoding::ButReserved,
+            Decoding::Nothing,
+        ]
+        .into_iter()
+        .filter(|decoding| *decoding == Decoding::Everything || path.has_needless_escapes())
+        .flat_map(|decoding| [(false, decoding), (true, decoding)])
+        .filter(|(folds, _)| !folds || is_folded_otherwise)
+        .map(|(folds, decoding)| Reading {
+            folds,
+            decoding,
+            ..Reading::OURS
+        });
         let is_read_otherwise = readings
             .clone()
             .skip(1)
@@ -449,12 +454,19 @@ impl RouteTable {
             .first()
             .is_some_and(|route| route.path.segments.len() > segments.len());
         let has_end = path.has_trailing_slash() || takes_nothing_more;
-        let slash = EndSlash::Counts {
-            is_there: path.has_trailing_slash(),
-        };
+        // To some a slash that is there is still not enough for `{*rest}`, but no part of `{name}` either.
+        let is_there = [false, true];
+        let slashes = is_there
+            .into_iter()
+            .filter(|is_there| !is_there || path.has_trailing_slash())
+            .map(|is_there| EndSlash::Counts { is_there });
         let is_served_otherwise = readings
             .filter(|_| has_end && !segments.is_empty())
-            .map(|reading| Reading { slash, ..reading })
+            .flat_map(|reading| {
+                slashes
+                    .clone()
+                    .map(move |slash| Reading { slash, ..reading })
+            })
             .filter_map(|reading| self.look_up(request.host, &segments, reading))
             .any(|other| needs_more(other, found, request.method));
         if is_served_otherwise {
@@ -497,9 +509,17 @@ fn access(routes: &[Arc<Route>], method: Option<Method>) -> Option<&Access> {
 struct Reading {
     /// Without regard to case, where none fits exactly.
     folds: bool,
-    /// After decoding; otherwise as they are written.
-    decodes: bool,
+    decoding: Decoding,
     slash: EndSlash,
+}
+
+/// What is decoded before that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Decoding {
+    Everything,
+    /// As ECMAScript's `decodeURI`.
+    ButReserved,
+    Nothing,
 }
 
 /// What a slash at the end of a path is.
@@ -514,7 +534,7 @@ enum EndSlash {
 impl Reading {
     const OURS: Self = Self {
         folds: false,
-        decodes: true,
+        decoding: Decoding::Everything,
         slash: EndSlash::MakesNoDifference,
     };
 }
@@ -525,15 +545,18 @@ type Segments<'a> = Vec<Presented<'a>>;
 #[derive(Debug)]
 struct Presented<'a> {
     decoded: Cow<'a, [u8]>,
-    /// To whoever does not decode it is no literal.
-    has_needless_escapes: bool,
+    /// To whoever does not decode them it is no literal.
+    escapes: Escapes,
 }
 
 impl<'a> Presented<'a> {
     const fn new(decoded: Cow<'a, [u8]>) -> Self {
         Self {
             decoded,
-            has_needless_escapes: false,
+            escapes: Escapes {
+                are_needless: false,
+                are_reserved: false,
+            },
         }
     }
 }
@@ -595,7 +618,12 @@ impl Node {
         remaining: &[Presented<'_>],
         reading: Reading,
     ) -> Option<&[Arc<Route>]> {
-        if segment.has_needless_escapes && !reading.decodes {
+        let is_other_text = match reading.decoding {
+            Decoding::Everything => false,
+            Decoding::ButReserved => segment.escapes.are_reserved,
+            Decoding::Nothing => segment.escapes.are_needless,
+        };
+        if is_other_text {
             return None;
         }
         let exact = self.literals.get(segment.decoded.as_ref());
