@@ -59,6 +59,7 @@ def judge(samples, served, done, minutes):
             faults.append(f"good caller, {way}: {found['failed']}")
     wrong = {name: number for name, number in done.items() if name.startswith("wrong")}
     faults += [f"{name}: {number} times" for name, number in wrong.items()]
+    faults += [f"{name}: never" for name in KINDS if not done[name]]
     notes.append(f"{sum(done.values()) - sum(wrong.values()):,} exchanges of {len(done) - len(wrong)} kinds")
     return results.Row("soak", f"{minutes:g} minutes of good, bad and broken traffic", faults, notes=notes)
 
@@ -70,7 +71,7 @@ def work(world, chance, is_over, done):
         try:
             said = KINDS[name](world, chance)
             done[name if said is None else f"wrong: {name}: {said}"] += 1
-        except OSError as error:
+        except Exception as error:  # whatever it is, the others go on
             done[f"wrong: {name}: {type(error).__name__}"] += 1
         time.sleep(0.002)
 
