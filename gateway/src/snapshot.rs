@@ -288,10 +288,6 @@ impl Snapshot {
         self.issuers.get(id).map_or(NONE, |issuer| &issuer.name)
     }
 
-    /// The keys of an issuer.
-    ///
-    /// # Errors
-    /// When there is no such issuer in this generation, which would be a defect: it admits nobody.
     /// Gives up what `next` does not have in common with it, as nothing new arrives: requests that are
     /// under way verify once more, with the keys and addresses that are there.
     pub(crate) fn retire(&self, next: &Self) {
@@ -317,6 +313,10 @@ impl Snapshot {
         }
     }
 
+    /// The keys of an issuer.
+    ///
+    /// # Errors
+    /// When there is no such issuer in this generation, which would be a defect: it admits nobody.
     pub(crate) fn key_set_cache(&self, id: IssuerId) -> Result<&Arc<KeySetCache>, Fault> {
         self.key_set_caches.get(id.index()).ok_or(Fault::Internal)
     }
