@@ -95,10 +95,12 @@ mod json;
 mod key_set;
 mod method;
 mod path;
+mod path_pattern;
 mod principal;
 mod request;
 mod requirement;
 mod route;
+mod route_table;
 mod scope;
 mod service_headers;
 mod token;
@@ -116,12 +118,12 @@ pub use issuer::{
 pub use key_set::{InvalidKeySet, KeySet};
 pub use method::{Method, MethodSet, UnknownMethod};
 pub use path::{AmbiguousPath, RequestPath};
+pub use path_pattern::{InvalidPathPattern, PathPattern};
 pub use principal::Principal;
 pub use request::Request;
 pub use requirement::{InvalidRequiredScopes, RequiredScopes, Requirement};
-pub use route::{
-    Access, InvalidPathPattern, PathPattern, Route, RouteConflict, RouteId, RouteTable,
-};
+pub use route::{Access, Route, RouteId};
+pub use route_table::{RouteConflict, RouteTable};
 pub use scope::{InvalidScope, Scope, ScopeId, ScopeRegistry, ScopeSet};
 pub use service_headers::{HeaderFate, ServiceHeaders};
 pub use token::{PresentedToken, VerifiedToken};
