@@ -10,6 +10,7 @@ use portcullis_e2e::{
 };
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tungstenite::{Error, Message};
@@ -75,6 +76,19 @@ impl Setup {
     async fn join(&self) -> Result<WebSocket, Error> {
         let token = self.bearer();
         WebSocket::open(self.address(), "/chat/1", &[("authorization", &token)]).await
+    }
+
+    /// A WebSocket of a public route, by the byte, after the answer that opened it.
+    async fn open_raw(&self, target: &str) -> TcpStream {
+        let mut caller = TcpStream::connect(self.address()).await.unwrap();
+        let ask = handshake(target, &[]);
+        caller.write_all(ask.as_bytes()).await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(caller.read_u8().await.unwrap());
+        }
+        assert!(head.starts_with(b"HTTP/1.1 101 "));
+        caller
     }
 
     async fn ended(&self, reason: &str, count: f64) {
@@ -631,12 +645,7 @@ async fn side_that_takes_nothing_is_idle_however_much_it_says() {
         }
     });
     let setup = Setup::start(address, "").await;
-    let mut caller = tokio::net::TcpStream::connect(setup.address())
-        .await
-        .unwrap();
-    let ask = handshake("/news/1", &[]);
-    caller.write_all(ask.as_bytes()).await.unwrap();
-    let (mut heard, mut said) = caller.into_split();
+    let (mut heard, mut said) = setup.open_raw("/news/1").await.into_split();
     let hearing = tokio::spawn(async move {
         let mut all = Vec::new();
         let _ = heard.read_to_end(&mut all).await;
@@ -665,20 +674,13 @@ async fn answer_to_a_caller_who_says_no_more_still_passes() {
         stream.write_all(b"\x81\x03bye\x88\x02\x03\xE8").unwrap();
     });
     let setup = Setup::start(address, "").await;
-    let mut caller = tokio::net::TcpStream::connect(setup.address())
-        .await
-        .unwrap();
-    let ask = handshake("/news/1", &[]);
-    caller.write_all(ask.as_bytes()).await.unwrap();
+    let mut caller = setup.open_raw("/news/1").await;
     let mut heard = Vec::new();
-    while !heard.ends_with(b"\r\n\r\n") {
-        heard.push(caller.read_u8().await.unwrap());
-    }
     caller.write_all(b"\x88\x80\x00\x00\x00\x00").await.unwrap();
     caller.shutdown().await.unwrap();
     caller.read_to_end(&mut heard).await.unwrap();
     assert!(
-        heard.ends_with(b"\r\n\r\n\x81\x03bye\x88\x02\x03\xE8"),
+        heard == b"\x81\x03bye\x88\x02\x03\xE8",
         "{}",
         heard.escape_ascii()
     );
@@ -721,16 +723,13 @@ async fn open_one_keeps_no_issuer_of_an_old_configuration_busy() {
     let service = WebSocketService::start();
     let leaving = Issuer::start().await;
     let flow = format!(
-        "{{ name: leaving, issuer: \"{}\", audiences: [a], keys: {{ url: \"{}\" }}, refresh_interval: 1s }}",
+        "name: leaving, issuer: \"{}\", audiences: [a], keys: {{ url: \"{}\" }}, refresh_interval: 1s",
         leaving.issuer(),
         leaving.key_set_url()
     );
     let setup = Setup::start_with(
         service.address(),
-        |yaml| {
-            let flow = flow.trim_start_matches("{ ").trim_end_matches(" }");
-            yaml.issuer_flow(flow)
-        },
+        |yaml| yaml.issuer_flow(&flow),
         |builder| builder,
     )
     .await;
