@@ -1,6 +1,6 @@
 //! Targets and authorities that two parsers could read differently.
 
-use portcullis_e2e::{Connection, World};
+use portcullis_e2e::{Connection, Gateway, GatewayYaml, Http2Connection, Issuer, Service, World};
 
 use super::assert_alive;
 use crate::steps::{bearer, request};
@@ -191,4 +191,70 @@ async fn authority_is_one_and_well_formed() {
     }
     world.service.assert_untouched();
     assert_alive(&world).await;
+}
+
+/// Frameworks differ in what a slash at the end is, in what is decoded, and in what case is.
+const CONTESTED: &str = r#"
+owner: a
+scopes: { "orders:read": Read orders }
+routes:
+  - { name: files, match: { path: "/files/{*rest}" }, upstream: a, public: true }
+  - name: tenant
+    match: { path: "/{tenant}" }
+    upstream: a
+    require: { scopes: ["orders:read"] }
+  - { name: me, match: { path: "/users/@me" }, upstream: a, public: true }
+  - name: user
+    match: { path: "/users/{user}" }
+    upstream: a
+    require: { scopes: ["orders:read"] }
+  - { name: health, match: { path: "/orders/health" }, upstream: a, public: true }
+  - name: orders
+    match: { path: "/orders/{*rest}" }
+    upstream: a
+    require: { scopes: ["orders:read"] }
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn path_that_a_service_takes_for_one_of_a_stricter_route_is_refused_on_every_version() {
+    let (service, issuer) = (Service::start().await, Issuer::start().await);
+    let yaml = GatewayYaml::new()
+        .issuer("acme", &issuer)
+        .upstream("a", service.address());
+    let gateway = Gateway::start(&[
+        ("portcullis.yaml", &yaml.render()),
+        ("policy/a.yaml", CONTESTED),
+    ])
+    .await;
+    let mut http1 = Connection::open(gateway.address("public")).await;
+    let mut http2 = Http2Connection::open(gateway.address("public")).await;
+    for target in ["/files/x", "/users/@me", "/orders/health"] {
+        let answer = http1.request(request("GET", target, &[])).await;
+        assert_eq!(answer.status, 200, "{target}");
+        let answer = http2.get(&gateway.url(target), &[]).await;
+        assert_eq!(answer.status, 200, "{target}");
+    }
+    service.forget();
+    for target in [
+        "/files",
+        "/files/",
+        "/FILES/",
+        "/files?x=/files/x",
+        "/users/%40me",
+        "/users/%40me/",
+        "/%75sers/%40me",
+        "/users/@ME",
+        "/orders/health/",
+        "/orders/he%61lth/",
+        "/orders/HEALTH/",
+    ] {
+        let answer = Connection::open(gateway.address("public"))
+            .await
+            .request(request("GET", target, &[]))
+            .await;
+        assert_eq!(answer.status, 400, "{target}");
+        let answer = http2.get(&gateway.url(target), &[]).await;
+        assert_eq!(answer.status, 400, "{target} over HTTP/2");
+    }
+    service.assert_untouched();
 }
