@@ -95,6 +95,7 @@ mod json;
 mod key_set;
 mod method;
 mod path;
+mod path_index;
 mod path_pattern;
 mod principal;
 mod request;
@@ -118,6 +119,7 @@ pub use issuer::{
 pub use key_set::{InvalidKeySet, KeySet};
 pub use method::{Method, MethodSet, UnknownMethod};
 pub use path::{AmbiguousPath, RequestPath};
+pub use path_index::PathIndex;
 pub use path_pattern::{InvalidPathPattern, PathPattern};
 pub use principal::Principal;
 pub use request::Request;

@@ -63,13 +63,25 @@ impl PathPattern {
             .is_some_and(|(mine, theirs)| mine < theirs)
     }
 
-    /// The first segment, when it is a literal: two patterns with different ones share no path.
-    #[must_use]
-    pub fn first_literal(&self) -> Option<&str> {
-        match self.segments.first() {
-            Some(Segment::Literal(literal)) => Some(literal),
-            Some(Segment::One | Segment::Rest) | None => None,
+    /// Whether exactly the paths that belong to both patterns, which overlap, belong to this one.
+    pub(crate) fn is_meeting_of(&self, one: &Self, other: &Self) -> bool {
+        let (mut ones, mut others) = (one.segments.as_slice(), other.segments.as_slice());
+        let mut meeting = Vec::new();
+        loop {
+            match (ones, others) {
+                ([Segment::Rest, ..], remaining) | (remaining, [Segment::Rest, ..]) => {
+                    meeting.extend_from_slice(remaining);
+                    break;
+                }
+                ([Segment::One, ones_left @ ..], [segment, others_left @ ..])
+                | ([segment, ones_left @ ..], [_, others_left @ ..]) => {
+                    meeting.push(segment.clone());
+                    (ones, others) = (ones_left, others_left);
+                }
+                ([], _) | (_, []) => break,
+            }
         }
+        self.segments == meeting
     }
 
     /// Whether every path of this pattern belongs to `wider`.

@@ -1,6 +1,7 @@
 //! Rules across keys and files, one file each, named after the code they report.
 
 pub(crate) mod access;
+pub(crate) mod contested_route;
 pub(crate) mod names;
 pub(crate) mod overlapping_route;
 pub(crate) mod route_of_another_team;

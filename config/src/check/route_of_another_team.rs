@@ -8,8 +8,8 @@ use crate::diagnostic::{Diagnostic, codes};
 use crate::node::NodePath;
 use crate::source::Source;
 
-/// Reports that `route`, whose `match` is at `path`, is more specific than `wider` of another team, or
-/// for the same path.
+/// Reports that `route`, whose `match` is at `path`, is more specific than `wider` of another team, for
+/// the same path, or for one that differs from it in case alone.
 pub(crate) fn route_of_another_team(
     source: &Source,
     path: &NodePath,
@@ -22,7 +22,18 @@ pub(crate) fn route_of_another_team(
         || "the other one".to_owned(),
         |place| format!("the route at {place}"),
     );
-    let (message, help) = if route.shares_path_with(wider) {
+    let (message, help) = if route.is_case_twin_of(wider) {
+        (
+            format!(
+                "route `{}` of `{}` (`{}`) differs from route `{}` of `{}` (`{}`) in case alone, which some services have no regard to",
+                route.name, route.owner, route.path, wider.name, wider.owner, wider.path,
+            ),
+            format!(
+                "a path has one owner, however it is written; if both agree, this route has to say `yields_to: [{}]`, and {at} `yields_to: [{}]`",
+                wider.owner, route.owner
+            ),
+        )
+    } else if route.shares_path_with(wider) {
         (
             format!(
                 "route `{}` of `{}` shares the path `{}` with route `{}` of `{}`",

@@ -93,6 +93,9 @@ codes! {
     OVERLAPPING_ROUTE = "overlapping_route";
     /// A route takes requests from a route of another team.
     ROUTE_OF_ANOTHER_TEAM = "route_of_another_team";
+    /// A service may serve requests of one route as those of another, which needs something else of its
+    /// callers.
+    CONTESTED_ROUTE = "contested_route";
     /// A route takes requests from one with a more specific path, because it names their host.
     SHADOWED_ROUTE = "shadowed_route";
     /// A change waits for a policy file that it touches and that is held at its last good content.

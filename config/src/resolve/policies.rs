@@ -127,6 +127,7 @@ pub(crate) fn policies(
     resolver.routes(&scopes, &registry);
     let route_table = resolver.route_table();
     resolver.check_borders();
+    resolver.warn_about_contested_routes();
     resolver.warn_about_shadowed_routes();
     resolver.warn_about_unused_scopes();
     let routes = resolver

@@ -42,17 +42,21 @@ fn pattern_is_within_one_that_has_all_of_its_paths() {
 }
 
 #[test]
-fn first_literal_is_the_first_segment_if_that_is_one() {
-    for (pattern, expected) in [
-        ("/", None),
-        ("/{x}/a", None),
-        ("/{*rest}", None),
-        ("/orders", Some("orders")),
-        ("/orders/{id}", Some("orders")),
+fn what_belongs_to_two_patterns_is_a_pattern() {
+    for (one, other, meeting) in [
+        ("/files/{*rest}", "/{tenant}/admin", "/files/admin"),
+        ("/{a}/x/{*rest}", "/y/{b}/{c}/z", "/y/x/{c}/z"),
+        ("/{a}/{*rest}", "/{b}/x/{*rest}", "/{a}/x/{*rest}"),
+        ("/{a}/y", "/x/{b}", "/x/y"),
+        ("/{*rest}", "/", "/"),
+        ("/x/{*rest}", "/x", "/x"),
     ] {
-        let parsed: PathPattern = pattern.parse().unwrap();
-        assert_eq!(parsed.first_literal(), expected, "{pattern}");
-        assert_eq!(parsed.to_string(), pattern);
+        let [one, other, meeting] =
+            [one, other, meeting].map(|it| it.parse::<PathPattern>().unwrap());
+        assert!(meeting.is_meeting_of(&one, &other), "{one} {other}");
+        assert!(meeting.is_meeting_of(&other, &one), "{other} {one}");
+        let another: PathPattern = "/x/y/z".parse().unwrap();
+        assert!(!another.is_meeting_of(&one, &other), "{one} {other}");
     }
 }
 

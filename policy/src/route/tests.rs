@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use crate::route_table::tests::{find, route};
-use crate::{Method, RouteTable};
+use crate::{Access, Method, RequiredScopes, Requirement, Route, RouteTable};
 
 #[test]
 fn routes_overlap_on_the_hosts_that_they_share() {
@@ -120,4 +120,75 @@ fn routes_share_a_path_where_only_the_names_of_parameters_differ() {
             );
         }
     }
+}
+
+/// A route for any host that whoever has a token may call.
+fn protected(path: &str, methods: &[Method]) -> Route {
+    let mut route = Arc::into_inner(route(1, None, path, methods)).unwrap();
+    route.access = Access::Protected(Requirement {
+        scopes: RequiredScopes::authenticated_only(),
+        issuers: None,
+    });
+    route
+}
+
+#[test]
+fn routes_are_contested_where_a_service_may_take_one_for_the_other() {
+    let get = &[Method::Get][..];
+    for (one, other, expected) in [
+        ("/files/{*rest}", "/{tenant}/admin", true),
+        ("/files/{*rest}", "/{tenant}/admin/{x}", true),
+        ("/{a}/x", "/y/{b}", true),
+        ("/Orders/{*rest}", "/orders/{id}", true),
+        ("/{a}/X", "/y/x", true),
+        // One is for some of what the other is for, so every router can tell.
+        ("/files/{*rest}", "/files/admin", false),
+        ("/{a}/x", "/{*rest}", false),
+        ("/files/{id}", "/{tenant}/admin/x", false),
+        ("/x/{a}", "/y/{a}", false),
+    ] {
+        let (public, protected) = (route(0, None, one, get), protected(other, get));
+        assert_eq!(
+            public.is_contested_by(&protected),
+            expected,
+            "{one} {other}"
+        );
+        assert_eq!(
+            protected.is_contested_by(&public),
+            expected,
+            "{other} {one}"
+        );
+    }
+    let one = route(0, None, "/files/{*rest}", get);
+    let crossing = |host| route(1, host, "/{tenant}/admin", get);
+    assert!(!one.is_contested_by(&crossing(None)), "the same to callers");
+    let of_others = protected("/{tenant}/admin", &[Method::Post]);
+    assert!(!one.is_contested_by(&of_others), "no request is for both");
+    let mut of_a_host = protected("/{tenant}/admin", get);
+    of_a_host.host = Some("a.example".parse().unwrap());
+    assert!(!one.is_contested_by(&of_a_host), "`shadows_by_host` tells");
+}
+
+#[test]
+fn a_route_for_what_two_have_in_common_settles_it() {
+    let one = route(0, None, "/files/{*rest}", &[Method::Get, Method::Post]);
+    let other = route(1, None, "/{tenant}/admin", &[Method::Get, Method::Delete]);
+    for (host, path, methods, expected) in [
+        (None, "/files/admin", &[Method::Get][..], true),
+        (None, "/files/admin", &[Method::Get, Method::Post], true),
+        (None, "/files/admin", &[Method::Post], false),
+        (None, "/files/{x}", &[Method::Get], false),
+        (Some("a.example"), "/files/admin", &[Method::Get], false),
+    ] {
+        let settling = route(2, host, path, methods);
+        assert_eq!(
+            settling.settles(&one, &other),
+            expected,
+            "{host:?} {path} {methods:?}"
+        );
+    }
+    let twins =
+        ["/Orders/{*rest}", "/orders/{id}"].map(|path| route(0, None, path, &[Method::Get]));
+    let one_of_them = route(2, None, "/Orders/{id}", &[Method::Get]);
+    assert!(!one_of_them.settles(&twins[0], &twins[1]));
 }

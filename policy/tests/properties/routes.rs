@@ -13,6 +13,8 @@ struct NaiveRoute {
     host: Option<&'static str>,
     pattern: String,
     methods: MethodSet,
+    /// The scope that is needed; `None` is public.
+    scope: Option<&'static str>,
 }
 
 #[derive(Debug, Clone)]
@@ -58,21 +60,53 @@ proptest! {
             prop_assert_eq!(find(&reversed, &request), expected, "{:?} reversed", request);
         }
     }
+
+    #[test]
+    fn the_index_of_paths_finds_what_a_look_at_all_of_them_finds(
+        routes in prop::collection::vec(route(), 1..12),
+    ) {
+        let routes: Vec<Arc<Route>> = routes
+            .into_iter()
+            .map(|route| NaiveRoute { host: None, ..route })
+            .enumerate()
+            .map(|(index, route)| build(index, &route))
+            .collect();
+        let index = PathIndex::new(routes.iter().map(|route| (&route.path, route.id.index())));
+        for route in &routes {
+            let near: Vec<usize> = index.near(&route.path).into_iter().copied().collect();
+            let expected: Vec<usize> = routes
+                .iter()
+                .filter(|other| route.can_be_mistaken_for(other))
+                .map(|other| other.id.index())
+                .collect();
+            prop_assert_eq!(near, expected, "{}", route.path);
+        }
+    }
 }
 
 fn built(routes: &[NaiveRoute]) -> Vec<Arc<Route>> {
-    let build = |(index, route): (usize, &NaiveRoute)| {
-        Arc::new(Route {
-            id: RouteId::from_index(index),
-            name: format!("r{index}").into(),
-            owner: "team".into(),
-            host: route.host.map(|host| host.parse().unwrap()),
-            path: route.pattern.parse().unwrap(),
-            methods: route.methods,
-            access: Access::Public,
-        })
+    let numbered = routes.iter().enumerate();
+    numbered.map(|(index, route)| build(index, route)).collect()
+}
+
+fn build(index: usize, route: &NaiveRoute) -> Arc<Route> {
+    let registry = ScopeRegistry::new(["read", "write"].map(|scope| scope.parse().unwrap()));
+    let access = match route.scope {
+        None => Access::Public,
+        Some(scope) => Access::Protected(Requirement {
+            scopes: RequiredScopes::all(&registry, &[scope.parse().unwrap()]).unwrap(),
+            issuers: None,
+        }),
     };
-    routes.iter().enumerate().map(build).collect()
+    Arc::new(Route {
+        id: RouteId::from_index(index),
+        name: format!("r{index}").into(),
+        owner: "team".into(),
+        host: route.host.map(|host| host.parse().unwrap()),
+        path: route.pattern.parse().unwrap(),
+        methods: route.methods,
+        access,
+    })
 }
 
 fn find(table: &RouteTable, request: &NaiveRequest) -> Result<usize, Denial> {
@@ -92,22 +126,41 @@ fn find(table: &RouteTable, request: &NaiveRequest) -> Result<usize, Denial> {
 /// The documented order: an exact host before any host; then, segment by segment, a literal before
 /// `{name}` before `{*rest}`; then the method.
 fn search(routes: &[NaiveRoute], request: &NaiveRequest) -> Result<usize, Denial> {
-    let owners = owners(routes, request, |segment, presented| {
-        segment == presented.replace("%61", "a")
-    });
-    if owners.is_empty() {
+    let owners = owners(routes, request, decoded, End::Either);
+    let Some(owner) = owners.first() else {
         return Err(Denial::RouteNotFound);
+    };
+    let mut others: Vec<Comparison> = vec![decoded, folded];
+    if request.segments.iter().any(|segment| segment.contains('%')) {
+        others.extend([reserved, reserved_folded, raw, raw_folded] as [Comparison; 4]);
     }
-    // Services that do not decode, that do not regard case, or neither.
-    let others: [Comparison; 3] = [
-        |segment, presented| segment == presented,
-        |segment, presented| segment.eq_ignore_ascii_case(&presented.replace("%61", "a")),
-        |segment, presented| segment.eq_ignore_ascii_case(presented),
-    ];
-    for compare in others {
-        let theirs = self::owners(routes, request, compare);
+    for compare in &others {
+        let theirs = self::owners(routes, request, *compare, End::Either);
         if !theirs.is_empty() && theirs != owners {
             return Err(Denial::PathAmbiguous);
+        }
+    }
+    // A slash at the end, or the lack of it.
+    let length = request.segments.len();
+    let has_slash = request.has_trailing_slash && length > 0;
+    let has_no_rest = length > 0 && segments(&routes[*owner].pattern).count() > length;
+    let access = |owners: &[usize]| {
+        let mut owners = owners.iter().map(|index| &routes[*index]);
+        let is_for =
+            |route: &&NaiveRoute| request.method.is_some_and(|it| route.methods.contains(it));
+        owners.find(is_for).map(|route| route.scope)
+    };
+    for (end, may_be) in [
+        (End::Slash, has_slash),
+        (End::Nothing, has_slash || has_no_rest),
+    ] {
+        for compare in others.iter().filter(|_| may_be) {
+            let theirs = access(&self::owners(routes, request, *compare, end));
+            if let (Some(Some(needed)), Some(judged)) = (theirs, access(&owners))
+                && judged != Some(needed)
+            {
+                return Err(Denial::PathAmbiguous);
+            }
         }
     }
     let mut owners = owners.into_iter().map(|index| (index, &routes[index]));
@@ -125,14 +178,66 @@ fn search(routes: &[NaiveRoute], request: &NaiveRequest) -> Result<usize, Denial
         .ok_or(Denial::MethodNotAllowed { allow })
 }
 
-/// Whether a literal is what was presented.
-type Comparison = fn(&str, &str) -> bool;
+/// How well a literal is what was presented, to a kind of service.
+type Comparison = fn(&str, &str) -> Option<u8>;
+
+fn exact(literal: &str, presented: &str) -> Option<u8> {
+    (literal == presented).then_some(3)
+}
+
+fn in_any_case(literal: &str, presented: &str) -> Option<u8> {
+    let is_same = literal.eq_ignore_ascii_case(presented).then_some(2);
+    exact(literal, presented).or(is_same)
+}
+
+fn decode(presented: &str) -> String {
+    presented.replace("%61", "a").replace("%40", "@")
+}
+
+fn decoded(literal: &str, presented: &str) -> Option<u8> {
+    exact(literal, &decode(presented))
+}
+
+fn folded(literal: &str, presented: &str) -> Option<u8> {
+    in_any_case(literal, &decode(presented))
+}
+
+fn reserved(literal: &str, presented: &str) -> Option<u8> {
+    exact(literal, &presented.replace("%61", "a"))
+}
+
+fn reserved_folded(literal: &str, presented: &str) -> Option<u8> {
+    in_any_case(literal, &presented.replace("%61", "a"))
+}
+
+fn raw(literal: &str, presented: &str) -> Option<u8> {
+    exact(literal, presented)
+}
+
+fn raw_folded(literal: &str, presented: &str) -> Option<u8> {
+    in_any_case(literal, presented)
+}
+
+/// What a pattern may make of a path that is used up.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum End {
+    Either,
+    /// Something is left for `{*rest}`.
+    Slash,
+    /// Nothing is left for `{*rest}`, which wants something.
+    Nothing,
+}
 
 /// Routes of the most specific pattern that a request belongs to.
-fn owners(routes: &[NaiveRoute], request: &NaiveRequest, is_same: Comparison) -> Vec<usize> {
+fn owners(
+    routes: &[NaiveRoute],
+    request: &NaiveRequest,
+    compare: Comparison,
+    end: End,
+) -> Vec<usize> {
     let specificities: Vec<_> = routes
         .iter()
-        .map(|route| specificity(route, request, is_same))
+        .map(|route| specificity(route, request, compare, end))
         .collect();
     let best = specificities.iter().flatten().max();
     (0..routes.len())
@@ -144,7 +249,8 @@ fn owners(routes: &[NaiveRoute], request: &NaiveRequest, is_same: Comparison) ->
 fn specificity(
     route: &NaiveRoute,
     request: &NaiveRequest,
-    is_same: Comparison,
+    compare: Comparison,
+    end: End,
 ) -> Option<(bool, Vec<u8>)> {
     if route.host.is_some() && route.host != request.host {
         return None;
@@ -154,23 +260,20 @@ fn specificity(
     for segment in segments(&route.pattern) {
         if segment.starts_with("{*") {
             ranks.push(0);
-            return Some((route.host.is_some(), ranks));
+            let is_nothing = remaining.next().is_none();
+            return (!is_nothing || end != End::Nothing).then_some((route.host.is_some(), ranks));
         }
         let presented = remaining.next()?;
         if segment.starts_with('{') {
             ranks.push(1);
-        } else if is_same(segment, presented) {
-            ranks.push(2);
         } else {
-            return None;
+            ranks.push(compare(segment, presented)?);
         }
     }
     // That the path ends here is as exact as a literal.
-    ranks.push(2);
-    remaining
-        .next()
-        .is_none()
-        .then_some((route.host.is_some(), ranks))
+    ranks.push(3);
+    let is_end = remaining.next().is_none() && end != End::Slash;
+    is_end.then_some((route.host.is_some(), ranks))
 }
 
 fn conflict(one: &NaiveRoute, other: &NaiveRoute) -> bool {
@@ -203,7 +306,7 @@ fn method() -> impl Strategy<Value = Method> {
 }
 
 fn route() -> impl Strategy<Value = NaiveRoute> {
-    let segment = select(vec!["a", "b", "{x", "{y"]);
+    let segment = select(vec!["a", "b", "A", "@", "{x", "{y"]);
     let pattern =
         (prop::collection::vec(segment, 0..4), any::<bool>()).prop_map(|(segments, rest)| {
             let mut segments: Vec<String> = segments
@@ -220,15 +323,20 @@ fn route() -> impl Strategy<Value = NaiveRoute> {
             format!("/{}", segments.join("/"))
         });
     let methods = prop::collection::vec(method(), 1..3);
-    (host(), pattern, methods).prop_map(|(host, pattern, methods)| NaiveRoute {
+    let scope = select(vec![None, Some("read"), Some("write")]);
+    (host(), pattern, methods, scope).prop_map(|(host, pattern, methods, scope)| NaiveRoute {
         host,
         pattern,
         methods: methods.into_iter().collect(),
+        scope,
     })
 }
 
 fn request() -> impl Strategy<Value = NaiveRequest> {
-    let segments = prop::collection::vec(select(vec!["a", "b", "c", "%61", "B"]), 0..5);
+    let segments = prop::collection::vec(
+        select(vec!["a", "b", "c", "%61", "B", "A", "@", "%40"]),
+        0..5,
+    );
     let host = prop_oneof![4 => host(), 1 => Just(Some("c.example"))];
     let method = prop_oneof![4 => method().prop_map(Some), 1 => Just(None)];
     (host, segments, any::<bool>(), method).prop_map(

@@ -1,12 +1,13 @@
-//! Routes against each other: which overlap, which cross the border of another team, and which are
-//! shadowed by a host.
+//! Routes against each other: which overlap, which cross the border of another team, which a service may
+//! take for each other, and which are shadowed by a host.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use portcullis_policy::{Route, RouteTable};
+use portcullis_policy::{PathIndex, Route, RouteTable};
 
 use super::{Found, PolicyResolver};
+use crate::check::contested_route::contested_route;
 use crate::check::overlapping_route::overlapping_route;
 use crate::check::route_of_another_team::route_of_another_team;
 use crate::check::shadowed_route::shadowed_route;
@@ -77,35 +78,21 @@ impl PolicyResolver<'_> {
             yields_to: &found.route.yields_to,
             found: Some(found),
         });
-        let all: Vec<Wider<'_>> = foreign.chain(own).collect();
-        // Patterns that begin with different literals share no path: with ten thousand routes, only
-        // few have to be compared.
-        let mut by_first: HashMap<Option<&str>, Vec<&Wider<'_>>> = HashMap::new();
-        for wider in &all {
-            let first = wider.route.path.first_literal();
-            by_first.entry(first).or_default().push(wider);
-        }
+        let all = foreign.chain(own);
+        let all = PathIndex::new(all.map(|wider| (&wider.route.path, wider)));
         let mut errors = Vec::new();
         for found in &self.found {
             let route = &*found.route.policy;
-            let near: Vec<&Wider<'_>> = match route.path.first_literal() {
-                Some(first) => [by_first.get(&Some(first)), by_first.get(&None)]
-                    .into_iter()
-                    .flatten()
-                    .flatten()
-                    .copied()
-                    .collect(),
-                None => all.iter().collect(),
-            };
             let mut told = HashSet::new();
-            for wider in near {
+            for wider in all.near(&route.path) {
                 let other = wider.route;
                 if other.owner == route.owner {
                     continue;
                 }
-                // A path has one owner, for all its methods, unless both of two agree. It is told
-                // once; with methods in common it is an overlap.
-                let shares_path = route.shares_path_with(other);
+                // A path has one owner, for all its methods and in all its cases, unless both of two
+                // agree. It is told once; with methods in common it is an overlap.
+                let is_twin = route.is_case_twin_of(other);
+                let shares_path = is_twin || route.shares_path_with(other);
                 let is_second = || {
                     let first = wider.found.map(|first| first.route.policy.id.index());
                     first.is_none_or(|first| first < route.id.index())
@@ -136,6 +123,38 @@ impl PolicyResolver<'_> {
             }
         }
         self.diagnostics.extend(errors);
+    }
+
+    /// Routes of one service that it may rank or compare in another way, unless a route of their own says
+    /// what is needed for the requests that they have in common.
+    pub(super) fn warn_about_contested_routes(&mut self) {
+        let found = self.found.iter();
+        let all = PathIndex::new(found.map(|found| (&found.route.policy.path, found)));
+        for second in &self.found {
+            let route = &*second.route.policy;
+            let neighbours = all.near(&route.path);
+            let is_settled = |other: &Route| {
+                let mut third = neighbours.iter().map(|third| &third.route.policy);
+                third.any(|third| third.settles(route, other))
+            };
+            for first in &neighbours {
+                let other = &*first.route.policy;
+                if first.route.upstream == second.route.upstream
+                    && other.id.index() < route.id.index()
+                    && route.is_contested_by(other)
+                    && !is_settled(other)
+                {
+                    let place = first.source.place_name(&first.path.join("match"));
+                    self.diagnostics.push(contested_route(
+                        second.source,
+                        &second.path.join("match"),
+                        route,
+                        other,
+                        &place,
+                    ));
+                }
+            }
+        }
     }
 
     pub(super) fn warn_about_shadowed_routes(&mut self) {
