@@ -100,13 +100,11 @@ impl RouteTable {
     /// [`Denial::RouteNotFound`]; [`Denial::PathAmbiguous`] when a service could take the request for
     /// one of another route; [`Denial::MethodNotAllowed`] when the path is known.
     pub fn find(&self, request: &Request<'_>) -> Result<&Arc<Route>, Denial> {
-        let candidates = self.find_path(request)?;
-        let is_for_method = |route: &&Arc<Route>| {
-            request
-                .method
-                .is_some_and(|method| route.methods.contains(method))
-        };
-        candidates.iter().find(is_for_method).ok_or_else(|| {
+        let candidates = self.find_path(request).map_err(|unclear| match unclear {
+            Unclear::NotFound => Denial::RouteNotFound,
+            Unclear::Contested { .. } => Denial::PathAmbiguous,
+        })?;
+        for_method(candidates, request.method).ok_or_else(|| {
             let allow = candidates
                 .iter()
                 .fold(MethodSet::default(), |allow, route| {
@@ -116,12 +114,25 @@ impl RouteTable {
         })
     }
 
+    /// Why [`RouteTable::find`] refuses a path as ambiguous: the route that it belongs to here, and one that
+    /// a service could take it for. `None` where it does not.
+    #[must_use]
+    pub fn contest(&self, request: &Request<'_>) -> Option<[&Arc<Route>; 2]> {
+        match self.find_path(request) {
+            Err(Unclear::Contested { judged, other }) => {
+                let shown = |routes| for_method(routes, request.method).or(routes.first());
+                Some([shown(judged)?, shown(other)?])
+            }
+            Ok(_) | Err(Unclear::NotFound) => None,
+        }
+    }
+
     /// Routes of the most specific pattern that the host and path belong to.
-    fn find_path(&self, request: &Request<'_>) -> Result<&[Arc<Route>], Denial> {
+    fn find_path(&self, request: &Request<'_>) -> Result<&[Arc<Route>], Unclear<'_>> {
         let path = &request.path;
         let mut segments: Segments<'_> = path.segments().map(Presented::new).collect();
         let found = self.look_up(request.host, &segments, Reading::OURS);
-        let found = found.ok_or(Denial::RouteNotFound)?;
+        let found = found.ok_or(Unclear::NotFound)?;
         let is_folded_otherwise =
             self.has_cases || segments.iter().any(|segment| has_cases(&segment.decoded));
         if path.has_needless_escapes() {
@@ -144,13 +155,17 @@ impl RouteTable {
             decoding,
             ..Reading::OURS
         });
-        let is_read_otherwise = readings
+        let contested = |other| Unclear::Contested {
+            judged: found,
+            other,
+        };
+        let read_otherwise = readings
             .clone()
             .skip(1)
             .filter_map(|reading| self.look_up(request.host, &segments, reading))
-            .any(|other| !std::ptr::eq(other, found));
-        if is_read_otherwise {
-            return Err(Denial::PathAmbiguous);
+            .find(|other| !std::ptr::eq(*other, found));
+        if let Some(other) = read_otherwise {
+            return Err(contested(other));
         }
         // Whether a slash at the end is part of a path is a matter of taste, so it is refused only where
         // it is a matter of who may call.
@@ -161,13 +176,26 @@ impl RouteTable {
         let ends = [End::WithRest, End::WithoutRest]
             .into_iter()
             .filter(|end| *end != End::WithRest || path.has_trailing_slash());
-        let is_served_otherwise = readings
+        let by_end = readings
+            .clone()
             .filter(|_| has_end && !segments.is_empty())
             .flat_map(|reading| ends.clone().map(move |end| Reading { end, ..reading }))
-            .filter_map(|reading| self.look_up(request.host, &segments, reading))
-            .any(|other| needs_more(other, found, request.method));
-        if is_served_otherwise {
-            return Err(Denial::PathAmbiguous);
+            .filter_map(|reading| self.look_up(request.host, &segments, reading));
+        // Whoever wrote the end of a segment into a route has said whose it is.
+        let is_written = found
+            .first()
+            .and_then(|route| route.path.segments.get(segments.len().checked_sub(1)?))
+            .is_some_and(|segment| matches!(segment, Segment::Literal(_)));
+        let stem = without_extension(&segments).filter(|_| !is_written);
+        let by_stem = stem.iter().flat_map(|stem| {
+            let readings = readings.clone();
+            readings.filter_map(|reading| self.look_up(request.host, stem, reading))
+        });
+        let served_otherwise = by_end
+            .chain(by_stem)
+            .find(|other| needs_more(other, found, request.method));
+        if let Some(other) = served_otherwise {
+            return Err(contested(other));
         }
         Ok(found)
     }
@@ -185,6 +213,16 @@ impl RouteTable {
     }
 }
 
+/// Why a path has no routes.
+enum Unclear<'t> {
+    NotFound,
+    /// It has some, and a service could take it for one of others.
+    Contested {
+        judged: &'t [Arc<Route>],
+        other: &'t [Arc<Route>],
+    },
+}
+
 /// Whether a caller of `method` needs something for one of `others` that is not needed for `found`.
 fn needs_more(others: &[Arc<Route>], found: &[Arc<Route>], method: Option<Method>) -> bool {
     let access = |routes| access(routes, method);
@@ -195,10 +233,12 @@ fn needs_more(others: &[Arc<Route>], found: &[Arc<Route>], method: Option<Method
 }
 
 fn access(routes: &[Arc<Route>], method: Option<Method>) -> Option<&Access> {
-    routes
-        .iter()
-        .find(|route| method.is_some_and(|method| route.methods.contains(method)))
-        .map(|route| &route.access)
+    for_method(routes, method).map(|route| &route.access)
+}
+
+fn for_method(routes: &[Arc<Route>], method: Option<Method>) -> Option<&Arc<Route>> {
+    let method = method?;
+    routes.iter().find(|route| route.methods.contains(method))
 }
 
 /// How a path is compared with patterns.
@@ -239,6 +279,22 @@ impl Reading {
 }
 
 type Segments<'a> = Vec<Presented<'a>>;
+
+/// The path as it is to a service that takes what follows the last dot for a format, as Rails does.
+fn without_extension<'s>(segments: &'s [Presented<'_>]) -> Option<Segments<'s>> {
+    let (last, before) = segments.split_last()?;
+    let dot = last.decoded.iter().rposition(|byte| *byte == b'.')?;
+    let stem = last.decoded.get(..dot).filter(|stem| !stem.is_empty())?;
+    let stem = Presented {
+        decoded: stem.into(),
+        escapes: last.escapes,
+    };
+    let before = before.iter().map(|segment| Presented {
+        decoded: segment.decoded.as_ref().into(),
+        escapes: segment.escapes,
+    });
+    Some(before.chain([stem]).collect())
+}
 
 /// A segment of a request.
 #[derive(Debug)]

@@ -37,6 +37,20 @@ fn offline(issuer: &Issuer) -> Vec<(&'static str, String)> {
     ]
 }
 
+/// To some services, `/files/a/` is of the second route.
+const FILES_POLICY: &str = r#"
+owner: files-team
+routes:
+  - name: one-file
+    match: { path: "/files/{file}" }
+    upstream: orders
+    public: true
+  - name: parts-of-files
+    match: { path: "/files/{file}/{*part}" }
+    upstream: orders
+    require: { authenticated_only: true }
+"#;
+
 fn borrowed<'a>(files: &'a [(&'static str, String)]) -> Vec<(&'a str, &'a str)> {
     files
         .iter()
@@ -208,6 +222,7 @@ async fn explain_says_what_would_happen_to_a_request() {
     let token = issuer.token().scope("orders:read").sign();
     let mut with_token = files.clone();
     with_token.push(("token.txt", format!("{token}\n")));
+    with_token.push(("policy/files.yaml", FILES_POLICY.to_owned()));
     let explain = |rest: &'static [&'static str], stdin: String| {
         let files = with_token.clone();
         async move {
@@ -277,6 +292,10 @@ async fn explain_says_what_would_happen_to_a_request() {
     );
     let nowhere = explain(&["GET", "https://api.acme.example/nowhere"], String::new()).await;
     assert!(nowhere.stdout.contains("route_not_found"), "{nowhere:?}");
+    let contested = explain(&["GET", "https://api.acme.example/files/a/"], String::new()).await;
+    for expected in ["path_ambiguous", "one-file", "parts-of-files"] {
+        assert!(contested.stdout.contains(expected), "{}", contested.stdout);
+    }
     assert_eq!(issuer.key_set_fetches(), 0, "offline");
 }
 

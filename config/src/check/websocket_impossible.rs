@@ -16,7 +16,12 @@ pub(crate) fn websocket_impossible(
     upstream_speaks_http2: bool,
 ) -> Option<Diagnostic> {
     if !route.websocket {
-        return None;
+        let limits = route.limits.as_ref();
+        limits.and_then(|limits| limits.websocket_idle_timeout.as_ref())?;
+        let message = format!("route `{}` limits WebSockets, and takes none", route.name);
+        let path = path.join("limits").join("websocket_idle_timeout");
+        let error = source.error(codes::WEBSOCKET_IMPOSSIBLE, &path, message);
+        return Some(error.with_help("add `websocket: true` to the route, or leave the limit out"));
     }
     let (why, help) = if upstream_speaks_http2 {
         (

@@ -113,7 +113,11 @@ impl Explain {
     ) -> Result<(), Judged> {
         head::check(&as_sent(request), &config.limits)?;
         let arrived = Arrived::read(request, &config.limits)?;
-        let route = config.route_table.find(&arrived.as_policy())?;
+        let asked = arrived.as_policy();
+        let contest = config.route_table.contest(&asked);
+        explanation.contest =
+            contest.map(|routes| routes.map(|route| ExplainedRoute::of(config, route)));
+        let route = config.route_table.find(&asked)?;
         explanation.route = Some(ExplainedRoute::of(config, route));
         let issuers = IssuerSet::new(
             config
@@ -277,6 +281,8 @@ fn read_text(path: &Path) -> anyhow::Result<String> {
 struct Explanation {
     request: String,
     route: Option<ExplainedRoute>,
+    /// The route that an ambiguous path belongs to here, and one that a service could take it for.
+    contest: Option<[ExplainedRoute; 2]>,
     /// Whether the signature was checked; `None` where no token was looked at.
     signature: Option<bool>,
     principal: Option<(String, SupposedPrincipal)>,
@@ -323,6 +329,21 @@ impl ExplainedRoute {
             forward_authorization: configured.is_some_and(|it| it.forward_authorization),
         }
     }
+
+    fn title(&self) -> String {
+        format!("{} ({}, {})", self.name, self.owner, self.file)
+    }
+
+    fn to_json(&self) -> Value {
+        json!({
+            "name": self.name,
+            "owner": self.owner,
+            "file": self.file,
+            "matches": self.matches,
+            "requires": self.requires,
+            "upstream": self.upstream,
+        })
+    }
 }
 
 fn requires(config: &Config, requirement: &Requirement) -> String {
@@ -355,6 +376,7 @@ impl Explanation {
         Self {
             request,
             route: None,
+            contest: None,
             signature: None,
             principal: None,
             refusal: None,
@@ -378,14 +400,16 @@ impl Explanation {
         match &self.route {
             None => line("route", "none"),
             Some(route) => {
-                line(
-                    "route",
-                    &format!("{} ({}, {})", route.name, route.owner, route.file),
-                );
+                line("route", &route.title());
                 line("matches", &route.matches);
                 line("requires", &route.requires);
                 line("upstream", &route.upstream);
             }
+        }
+        for route in self.contest.iter().flatten() {
+            line("contested", &route.title());
+            line("matches", &route.matches);
+            line("requires", &route.requires);
         }
         if let Some((issuer, principal)) = &self.principal {
             let client = principal.client.as_deref().unwrap_or("unnamed");
@@ -460,14 +484,8 @@ impl Explanation {
             "format_version": 1,
             "ok": self.refusal.is_none(),
             "request": self.request,
-            "route": self.route.as_ref().map(|route| json!({
-                "name": route.name,
-                "owner": route.owner,
-                "file": route.file,
-                "matches": route.matches,
-                "requires": route.requires,
-                "upstream": route.upstream,
-            })),
+            "route": self.route.as_ref().map(ExplainedRoute::to_json),
+            "contested": self.contest.iter().flatten().map(ExplainedRoute::to_json).collect::<Vec<_>>(),
             "token": self.principal.as_ref().map(|(issuer, principal)| json!({
                 "issuer": issuer,
                 "subject": principal.subject,

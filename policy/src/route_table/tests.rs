@@ -162,20 +162,27 @@ fn escape_of_one_segment_does_not_hide_that_of_another() {
     }
 }
 
-#[test]
-fn end_that_a_service_may_take_for_one_of_a_stricter_route_is_refused() {
-    let scopes = ScopeRegistry::new(["a".parse().unwrap(), "b".parse().unwrap()]);
-    let protected = |index, host, path, scope: &str, methods: &[Method]| {
-        let mut route = Arc::into_inner(route(index, host, path, methods)).unwrap();
-        let scopes = RequiredScopes::all(&scopes, &[scope.parse().unwrap()]).unwrap();
-        route.access = Access::Protected(Requirement {
-            scopes,
-            issuers: None,
-        });
-        Arc::new(route)
-    };
+/// A route that needs a scope, `a` or `b`.
+fn protected(
+    index: usize,
+    host: Option<&str>,
+    path: &str,
+    scope: &str,
+    methods: &[Method],
+) -> Arc<Route> {
+    let registry = ScopeRegistry::new(["a", "b"].map(|scope| scope.parse().unwrap()));
+    let mut route = Arc::into_inner(route(index, host, path, methods)).unwrap();
+    route.access = Access::Protected(Requirement {
+        scopes: RequiredScopes::all(&registry, &[scope.parse().unwrap()]).unwrap(),
+        issuers: None,
+    });
+    Arc::new(route)
+}
+
+/// Routes that differ by how paths end.
+fn routes_by_end() -> RouteTable {
     let get = &[Method::Get][..];
-    let table = RouteTable::new([
+    RouteTable::new([
         route(0, None, "/files/{*rest}", get),
         protected(1, None, "/{tenant}", "a", get),
         protected(2, None, "/orders/{*rest}", "a", get),
@@ -190,7 +197,12 @@ fn end_that_a_service_may_take_for_one_of_a_stricter_route_is_refused() {
         protected(11, Some("a.example"), "/in/{*rest}", "a", get),
         route(12, Some("a.example"), "/{page}", get),
     ])
-    .unwrap();
+    .unwrap()
+}
+
+#[test]
+fn end_that_a_service_may_take_for_one_of_a_stricter_route_is_refused() {
+    let table = routes_by_end();
     for (host, path, expected) in [
         // To Express, `/files` and `/files/` have nothing for `/files/*` to be.
         ("b.example", "/files", Err(Denial::PathAmbiguous)),
@@ -213,6 +225,62 @@ fn end_that_a_service_may_take_for_one_of_a_stricter_route_is_refused() {
         ("a.example", "/in/", Ok(11)),
     ] {
         assert_eq!(find(&table, host, Method::Get, path), expected, "{path}");
+    }
+}
+
+#[test]
+fn end_that_a_service_may_take_for_a_format_is_no_way_around_a_stricter_route() {
+    let get = &[Method::Get][..];
+    let table = RouteTable::new([
+        route(0, None, "/{page}", get),
+        protected(1, None, "/admin", "a", get),
+        route(2, None, "/admin.html", get),
+        protected(3, None, "/admin/{item}", "a", get),
+        route(4, None, "/x/{*rest}", get),
+        protected(5, None, "/x/y", "a", &[Method::Post]),
+    ])
+    .unwrap();
+    for (path, expected) in [
+        // To Rails, `/admin` in another format.
+        ("/admin.json", Err(Denial::PathAmbiguous)),
+        ("/admin.json/", Err(Denial::PathAmbiguous)),
+        ("/ADMIN.json", Err(Denial::PathAmbiguous)),
+        ("/%61dmin.json", Err(Denial::PathAmbiguous)),
+        ("/admin.html", Ok(2)),
+        ("/admin.tar.gz", Ok(0)),
+        ("/.admin", Ok(0)),
+        ("/page.json", Ok(0)),
+        ("/admin/7.json", Ok(3)),
+        ("/x/y.json", Ok(4)),
+    ] {
+        assert_eq!(
+            find(&table, "a.example", Method::Get, path),
+            expected,
+            "{path}"
+        );
+    }
+}
+
+#[test]
+fn ambiguous_path_is_contested_between_two_routes() {
+    let table = routes_by_end();
+    for (method, path, contest) in [
+        (Method::Get, "/files/", Some([0, 1])),
+        (Method::Get, "/FILES", Some([1, 0])),
+        (Method::Get, "/orders/health/", Some([3, 2])),
+        // The routes of the path, where none of them has the method.
+        (Method::Put, "/FILES", Some([1, 0])),
+        (Method::Get, "/orders/7", None),
+        (Method::Get, "/a/b/c", None),
+    ] {
+        let request = Request {
+            method: Some(method),
+            host: None,
+            path: RequestPath::parse(path).unwrap(),
+        };
+        let found = table.contest(&request);
+        let found = found.map(|routes| routes.map(|route| route.id.index()));
+        assert_eq!(found, contest, "{method:?} {path}");
     }
 }
 

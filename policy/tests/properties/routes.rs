@@ -163,6 +163,30 @@ fn search(routes: &[NaiveRoute], request: &NaiveRequest) -> Result<usize, Denial
             }
         }
     }
+    // What follows the last dot may be a format, unless the route has it in writing.
+    let is_written = segments(&routes[*owner].pattern)
+        .nth(length.wrapping_sub(1))
+        .is_some_and(|segment| !segment.starts_with('{'));
+    let stem = request
+        .segments
+        .last()
+        .and_then(|last| last.strip_suffix(".x"));
+    if let Some(stem) = stem.filter(|_| !is_written) {
+        let mut segments = request.segments.clone();
+        segments[length - 1] = stem;
+        let shorter = NaiveRequest {
+            segments,
+            ..request.clone()
+        };
+        for compare in &others {
+            let theirs = access(&self::owners(routes, &shorter, *compare, End::Either));
+            if let (Some(Some(needed)), Some(judged)) = (theirs, access(&owners))
+                && judged != Some(needed)
+            {
+                return Err(Denial::PathAmbiguous);
+            }
+        }
+    }
     let mut owners = owners.into_iter().map(|index| (index, &routes[index]));
     let allow = owners
         .clone()
@@ -306,7 +330,7 @@ fn method() -> impl Strategy<Value = Method> {
 }
 
 fn route() -> impl Strategy<Value = NaiveRoute> {
-    let segment = select(vec!["a", "b", "A", "@", "{x", "{y"]);
+    let segment = select(vec!["a", "b", "A", "@", "a.x", "{x", "{y"]);
     let pattern =
         (prop::collection::vec(segment, 0..4), any::<bool>()).prop_map(|(segments, rest)| {
             let mut segments: Vec<String> = segments
@@ -334,7 +358,9 @@ fn route() -> impl Strategy<Value = NaiveRoute> {
 
 fn request() -> impl Strategy<Value = NaiveRequest> {
     let segments = prop::collection::vec(
-        select(vec!["a", "b", "c", "%61", "B", "A", "@", "%40"]),
+        select(vec![
+            "a", "b", "c", "%61", "B", "A", "@", "%40", "a.x", "%61.x", "A.x",
+        ]),
         0..5,
     );
     let host = prop_oneof![4 => host(), 1 => Just(Some("c.example"))];
