@@ -11,6 +11,7 @@ use pingora_proxy::HttpProxy;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
+use crate::downstream::handshake_turns::HandshakeTurns;
 use crate::proxy::Proxy;
 
 /// What is left at the end has been cut off already.
@@ -27,6 +28,7 @@ pub(crate) struct Worker {
     /// To put a connection on it.
     pub(crate) runtime: Handle,
     pub(crate) proxy: Arc<HttpProxy<Proxy>>,
+    pub(crate) handshakes: HandshakeTurns,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -74,6 +76,7 @@ impl Worker {
         Ok(Self {
             runtime: handle,
             proxy: Arc::new(proxy),
+            handshakes: HandshakeTurns::new(),
             stop: Some(stop),
             thread: Some(thread),
         })

@@ -18,6 +18,7 @@ use tokio_rustls::rustls::server::Acceptor;
 
 use super::connection::{Connection, ConnectionTls, serve_http1, serve_http2};
 use super::connections::{Connections, OpenConnection, Slot};
+use super::handshake_turns::HandshakeTurns;
 use super::inbound::Inbound;
 use super::stream::{ClientStream, Transport};
 use super::tls::ListenerTls;
@@ -78,12 +79,13 @@ impl Listener {
             return;
         };
         let (listener, proxy) = (self.clone(), Arc::clone(&worker.proxy));
+        let handshakes = worker.handshakes.clone();
         worker.runtime.spawn(async move {
             let _counted = listener.metrics.connection_accepted();
             // The socket belongs to this runtime from here on.
             if let Ok(tcp) = TcpStream::from_std(tcp) {
                 tokio::select! {
-                    () = listener.serve(tcp, peer, &open, &proxy) => {}
+                    () = listener.serve(tcp, peer, &open, &proxy, &handshakes) => {}
                     () = open.load().cut() => {}
                 }
             }
@@ -127,6 +129,7 @@ impl Listener {
         peer: SocketAddr,
         open: &OpenConnection,
         proxy: &Arc<HttpProxy<Proxy>>,
+        handshakes: &HandshakeTurns,
     ) {
         // What the connection needs of its generation is copied: one that stays open for days must
         // not keep the generation alive.
@@ -146,7 +149,7 @@ impl Listener {
         // codec, or the kernel after the connection was closed (RFC 5482).
         let _ = SockRef::from(&tcp).set_tcp_user_timeout(Some(limits.body_timeout));
         let established = match tls {
-            Some(tls) => self.handshake(tcp, &tls, &limits).await,
+            Some(tls) => self.handshake(tcp, &tls, &limits, handshakes).await,
             // The listener has lost its TLS, or has gone, with a reload.
             None if self.is_tls => None,
             None => Some((Transport::Plain(tcp), None, Spoken::Unknown)),
@@ -170,8 +173,10 @@ impl Listener {
         tcp: TcpStream,
         tls: &ListenerTls,
         limits: &Limits,
+        turns: &HandshakeTurns,
     ) -> Option<(Transport, Option<ConnectionTls>, Spoken)> {
-        match timeout(limits.handshake_timeout, handshake(tcp, tls)).await {
+        let handshake = turns.take(handshake(tcp, tls));
+        match timeout(limits.handshake_timeout, handshake).await {
             Ok(Ok((transport, facts, spoken))) => {
                 self.metrics.handshake_ended(Handshake::Completed);
                 Some((transport, Some(facts), spoken))
