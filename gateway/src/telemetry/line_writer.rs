@@ -24,6 +24,10 @@ const QUEUED_LINES: usize = 8192;
 /// Lines that are already there are written together, up to about this many bytes.
 const BATCH_BYTES: usize = 64 * 1024;
 
+/// How long lines gather before the next batch. To wake a thread for each line, and to write each alone,
+/// costs more than to make the line.
+const GATHER: Duration = Duration::from_millis(5);
+
 /// Between two looks at something that gives no notice.
 const POLL: Duration = Duration::from_millis(5);
 
@@ -180,10 +184,13 @@ impl<S: Sink> Worker<S> {
                 }
             }
             self.write(&batch);
-            batch.clear();
             for done in flushed.drain(..) {
                 let _ = done.try_send(());
             }
+            if (1..BATCH_BYTES).contains(&batch.len()) {
+                thread::sleep(GATHER);
+            }
+            batch.clear();
         }
     }
 
