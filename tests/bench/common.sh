@@ -10,6 +10,11 @@ say() { printf '== %s\n' "$*" >&2; }
 fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
 has() { command -v "$1" >/dev/null 2>&1; }
 
+# help_only PROGRAM ARGUMENTS…: prints what --help asks for before anything is installed or built.
+help_only() {
+    case " ${*:2} " in *" --help "* | *" -h "*) exec python3 "$1" --help ;; esac
+}
+
 missing=()
 
 # A program, and the Debian package that brings it.
