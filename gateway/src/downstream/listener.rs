@@ -175,8 +175,7 @@ impl Listener {
         limits: &Limits,
         turns: &HandshakeTurns,
     ) -> Option<(Transport, Option<ConnectionTls>, Spoken)> {
-        let handshake = turns.take(handshake(tcp, tls));
-        match timeout(limits.handshake_timeout, handshake).await {
+        match timeout(limits.handshake_timeout, handshake(tcp, tls, turns)).await {
             Ok(Ok((transport, facts, spoken))) => {
                 self.metrics.handshake_ended(Handshake::Completed);
                 Some((transport, Some(facts), spoken))
@@ -263,12 +262,16 @@ async fn first_bytes(transport: &mut Transport) -> io::Result<Bytes> {
 async fn handshake(
     tcp: TcpStream,
     tls: &ListenerTls,
+    turns: &HandshakeTurns,
 ) -> io::Result<(Transport, ConnectionTls, Spoken)> {
     let start = LazyConfigAcceptor::new(Acceptor::default(), tcp).await?;
     let entry = tls
         .entry(start.client_hello().server_name())
         .ok_or_else(|| io::Error::other("no certificate"))?;
-    let stream = start.into_stream(Arc::clone(&entry.server)).await?;
+    // Nothing before this takes long, so a hello that drips takes no turns from anybody.
+    let stream = turns
+        .take(start.into_stream(Arc::clone(&entry.server)))
+        .await?;
     let (_, session) = stream.get_ref();
     let facts = ConnectionTls {
         client_certificates: entry.client_certificates.clone(),
