@@ -150,7 +150,7 @@ async fn forwarding_headers_of_a_stranger_are_replaced_by_what_the_socket_says()
         ("x_forwarded_for", "10.0.0.4"),
         ("x-forwarded-proto", "https"),
         ("x-forwarded-host", "evil.example"),
-        ("x-forwarded-port", "666"),
+        ("x-forwarded-port", "evil-port"),
         ("x-real-ip", "10.0.0.5"),
         ("forwarded", "for=10.0.0.6;host=evil.example;proto=https"),
     ];
@@ -171,7 +171,7 @@ async fn forwarding_headers_of_a_stranger_are_replaced_by_what_the_socket_says()
         assert!(forwarded.contains(part), "{forwarded}");
     }
     let everything = format!("{:?}", received.fields);
-    for forged in ["10.0.0.", "evil.example", "666"] {
+    for forged in ["10.0.0.", "evil.example", "evil-port"] {
         assert!(!everything.contains(forged), "{everything}");
     }
     assert_eq!(received.spellings_of("x-forwarded-for").len(), 1);
