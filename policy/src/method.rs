@@ -95,7 +95,13 @@ impl MethodSet {
     /// Whether some method is in both sets.
     #[must_use]
     pub const fn intersects(self, other: Self) -> bool {
-        self.0 & other.0 != 0
+        !self.intersection(other).is_empty()
+    }
+
+    /// The methods of both sets.
+    #[must_use]
+    pub const fn intersection(self, other: Self) -> Self {
+        Self(self.0 & other.0)
     }
 
     /// The methods of either set.

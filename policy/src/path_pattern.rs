@@ -63,25 +63,42 @@ impl PathPattern {
             .is_some_and(|(mine, theirs)| mine < theirs)
     }
 
-    /// Whether exactly the paths that belong to both patterns, which overlap, belong to this one.
-    pub(crate) fn is_meeting_of(&self, one: &Self, other: &Self) -> bool {
-        let (mut ones, mut others) = (one.segments.as_slice(), other.segments.as_slice());
-        let mut meeting = Vec::new();
+    /// The pattern of the paths that belong to both, if there are any.
+    #[must_use]
+    pub fn meeting(&self, other: &Self) -> Option<Self> {
+        if !self.overlaps(other) {
+            return None;
+        }
+        let (mut ones, mut others) = (self.segments.as_slice(), other.segments.as_slice());
+        let mut segments = Vec::new();
         loop {
             match (ones, others) {
                 ([Segment::Rest, ..], remaining) | (remaining, [Segment::Rest, ..]) => {
-                    meeting.extend_from_slice(remaining);
+                    segments.extend_from_slice(remaining);
                     break;
                 }
                 ([Segment::One, ones_left @ ..], [segment, others_left @ ..])
                 | ([segment, ones_left @ ..], [_, others_left @ ..]) => {
-                    meeting.push(segment.clone());
+                    segments.push(segment.clone());
                     (ones, others) = (ones_left, others_left);
                 }
                 ([], _) | (_, []) => break,
             }
         }
-        self.segments == meeting
+        let written = segments
+            .iter()
+            .enumerate()
+            .map(|(at, segment)| match segment {
+                Segment::Literal(literal) => format!("/{literal}"),
+                Segment::One => format!("/{{p{at}}}"),
+                Segment::Rest => "/{*rest}".to_owned(),
+            });
+        let text: String = written.collect();
+        let text = if text.is_empty() { "/" } else { &text };
+        Some(Self {
+            text: text.into(),
+            segments,
+        })
     }
 
     /// Whether every path of this pattern belongs to `wider`.
@@ -100,7 +117,8 @@ impl PathPattern {
     }
 
     /// Whether the two differ in the names of their parameters at most.
-    pub(crate) fn has_shape_of(&self, other: &Self) -> bool {
+    #[must_use]
+    pub fn has_shape_of(&self, other: &Self) -> bool {
         self.segments == other.segments
     }
 }

@@ -64,16 +64,15 @@ impl Route {
             })
     }
 
-    /// Whether the two differ in the case of their literals alone: to a service that has no regard to case,
-    /// requests of one are requests of the other.
+    /// Whether the two meet once case has no regard, and not otherwise.
     #[must_use]
-    pub fn is_case_twin_of(&self, other: &Self) -> bool {
+    pub fn meets_in_another_case(&self, other: &Self) -> bool {
         self.can_be_mistaken_for(other) && !self.overlaps(other)
     }
 
     /// Whether a service may serve requests of one of the routes as those of the other, although that one
-    /// needs something else of its callers, without a way for the table to tell: the two cross, so that
-    /// routers disagree on which of them comes first, or they are case twins.
+    /// needs something else of its callers: the two cross, so that routers disagree on which of them comes
+    /// first, or they meet in another case.
     #[must_use]
     pub fn is_contested_by(&self, other: &Self) -> bool {
         let crosses = || {
@@ -84,22 +83,7 @@ impl Route {
         };
         self.access != other.access
             && self.methods.intersects(other.methods)
-            && (crosses() || self.is_case_twin_of(other))
-    }
-
-    /// Whether this route is for all that two routes of its host have in common, and for nothing else: what
-    /// it needs is then what they both need there.
-    #[must_use]
-    pub fn settles(&self, one: &Self, other: &Self) -> bool {
-        self.host == one.host
-            && self.host == other.host
-            && one.path.overlaps(&other.path)
-            && self.path.is_meeting_of(&one.path, &other.path)
-            && one
-                .methods
-                .iter()
-                .filter(|method| other.methods.contains(*method))
-                .all(|method| self.methods.contains(method))
+            && (crosses() || self.meets_in_another_case(other))
     }
 
     fn shares_hosts_with(&self, other: &Self) -> bool {

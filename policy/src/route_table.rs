@@ -21,8 +21,9 @@ pub struct RouteConflict {
 ///
 /// A service may compare in another way: without regard to case, or without decoding. Where that leads
 /// to another route, the request could be judged for one and served as the other, so it is refused. It
-/// may take a slash at the end for a part of the path, or want one before `{*rest}`: where that leads to a
-/// route that needs something else of its callers, the request is refused, too.
+/// may take a slash at the end for a part of the path, or want one before `{*rest}`, or take what follows a dot
+/// at the end for a format: where that leads to a route that needs something else of its callers, the request
+/// is refused, too.
 #[derive(Debug)]
 pub struct RouteTable {
     by_host: HashMap<Host, Node>,
@@ -186,13 +187,16 @@ impl RouteTable {
             .first()
             .and_then(|route| route.path.segments.get(segments.len().checked_sub(1)?))
             .is_some_and(|segment| matches!(segment, Segment::Literal(_)));
-        let stem = without_extension(&segments).filter(|_| !is_written);
-        let by_stem = stem.iter().flat_map(|stem| {
+        let others = match is_written {
+            true => Vec::new(),
+            false => without_format(&segments),
+        };
+        let by_format = others.iter().flat_map(|segments| {
             let readings = readings.clone();
-            readings.filter_map(|reading| self.look_up(request.host, stem, reading))
+            readings.filter_map(|reading| self.look_up(request.host, segments, reading))
         });
         let served_otherwise = by_end
-            .chain(by_stem)
+            .chain(by_format)
             .find(|other| needs_more(other, found, request.method));
         if let Some(other) = served_otherwise {
             return Err(contested(other));
@@ -280,20 +284,32 @@ impl Reading {
 
 type Segments<'a> = Vec<Presented<'a>>;
 
-/// The path as it is to a service that takes what follows the last dot for a format, as Rails does.
-fn without_extension<'s>(segments: &'s [Presented<'_>]) -> Option<Segments<'s>> {
-    let (last, before) = segments.split_last()?;
-    let dot = last.decoded.iter().rposition(|byte| *byte == b'.')?;
-    let stem = last.decoded.get(..dot).filter(|stem| !stem.is_empty())?;
-    let stem = Presented {
-        decoded: stem.into(),
-        escapes: last.escapes,
+/// Dots of a segment that may begin a format; of more, the last one may, too.
+const FORMAT_DOTS: usize = 8;
+
+/// The path as services see it that take what follows a dot of the last segment for a format: the last dot
+/// to Rails, any to the suffix patterns of Spring before 5.3. That they have not decoded it is allowed for.
+fn without_format<'s>(segments: &'s [Presented<'_>]) -> Vec<Segments<'s>> {
+    let Some((last, before)) = segments.split_last() else {
+        return Vec::new();
     };
-    let before = before.iter().map(|segment| Presented {
-        decoded: segment.decoded.as_ref().into(),
-        escapes: segment.escapes,
-    });
-    Some(before.chain([stem]).collect())
+    let dots = |skipped| {
+        let bytes = last.decoded.iter().enumerate().skip(1);
+        let dots = bytes.filter(|(_, byte)| **byte == b'.');
+        dots.map(|(at, _)| at).skip(skipped)
+    };
+    dots(0)
+        .take(FORMAT_DOTS)
+        .chain(dots(FORMAT_DOTS).last())
+        .filter_map(|dot| last.decoded.get(..dot))
+        .map(|stem| {
+            let before = before.iter().map(|segment| Presented {
+                decoded: segment.decoded.as_ref().into(),
+                escapes: segment.escapes,
+            });
+            before.chain([Presented::new(stem.into())]).collect()
+        })
+        .collect()
 }
 
 /// A segment of a request.

@@ -15,20 +15,19 @@ pub(crate) fn contested_route(
     other: &Route,
     other_place: &str,
 ) -> Diagnostic {
-    let (reason, help) = if route.is_case_twin_of(other) {
-        (
-            "differ in case alone",
+    let (reason, help) = match route.path.meeting(&other.path) {
+        None => (
+            "differ in nothing but case for some paths".to_owned(),
             format!(
-                "a service that has no regard to case serves requests of either as those of the other: spell both like the route at {other_place}, or let both need the same"
+                "a service that has no regard to case serves requests of either as those of the other: part their paths in more than case, or let both need the same (the other one is at {other_place})"
             ),
-        )
-    } else {
-        (
-            "cross: some paths belong to both",
+        ),
+        Some(meeting) => (
+            format!("cross at `{meeting}`"),
             format!(
-                "at their first difference the more specific one wins here, but not in every service: part their paths, add a route for just what belongs to both, or let both need the same (the other one is at {other_place})"
+                "at their first difference the more specific one wins here, but not in every service: part their paths, add a route for just `{meeting}`, or let both need the same (the other one is at {other_place})"
             ),
-        )
+        ),
     };
     let message = format!(
         "routes `{}` (`{}`) and `{}` (`{}`) of one upstream need different things of their callers, and {reason}",

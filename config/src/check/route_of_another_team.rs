@@ -9,7 +9,7 @@ use crate::node::NodePath;
 use crate::source::Source;
 
 /// Reports that `route`, whose `match` is at `path`, is more specific than `wider` of another team, for
-/// the same path, or for one that differs from it in case alone.
+/// the same path, or for one that differs from it in nothing but case.
 pub(crate) fn route_of_another_team(
     source: &Source,
     path: &NodePath,
@@ -22,14 +22,14 @@ pub(crate) fn route_of_another_team(
         || "the other one".to_owned(),
         |place| format!("the route at {place}"),
     );
-    let (message, help) = if route.is_case_twin_of(wider) {
+    let (message, help) = if route.meets_in_another_case(wider) {
         (
             format!(
-                "route `{}` of `{}` (`{}`) differs from route `{}` of `{}` (`{}`) in case alone, which some services have no regard to",
+                "route `{}` of `{}` (`{}`) has paths that differ in nothing but case from those of route `{}` of `{}` (`{}`)",
                 route.name, route.owner, route.path, wider.name, wider.owner, wider.path,
             ),
             format!(
-                "a path has one owner, however it is written; if both agree, this route has to say `yields_to: [{}]`, and {at} `yields_to: [{}]`",
+                "some services have no regard to case, so a path has one owner in all its cases; if both agree, this route has to say `yields_to: [{}]`, and {at} `yields_to: [{}]`",
                 wider.owner, route.owner
             ),
         )

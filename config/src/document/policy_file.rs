@@ -53,7 +53,8 @@ pub struct Route {
     /// Limits of this route, in place of those for all.
     pub limits: Option<RouteLimits>,
     /// Other teams (`owner`) whose more specific routes may take requests of this one. Two routes of
-    /// the same path, with other methods, both have to name the other's team. Default: none.
+    /// the same path, with other methods or in another case, both have to name the other's team. Default:
+    /// none.
     pub yields_to: Option<Vec<String>>,
 }
 

@@ -44,19 +44,19 @@ fn pattern_is_within_one_that_has_all_of_its_paths() {
 #[test]
 fn what_belongs_to_two_patterns_is_a_pattern() {
     for (one, other, meeting) in [
-        ("/files/{*rest}", "/{tenant}/admin", "/files/admin"),
-        ("/{a}/x/{*rest}", "/y/{b}/{c}/z", "/y/x/{c}/z"),
-        ("/{a}/{*rest}", "/{b}/x/{*rest}", "/{a}/x/{*rest}"),
-        ("/{a}/y", "/x/{b}", "/x/y"),
-        ("/{*rest}", "/", "/"),
-        ("/x/{*rest}", "/x", "/x"),
+        ("/files/{*rest}", "/{tenant}/admin", Some("/files/admin")),
+        ("/{a}/x/{*all}", "/y/{b}/{c}/z", Some("/y/x/{p2}/z")),
+        ("/{a}/{*all}", "/{b}/x/{*all}", Some("/{p0}/x/{*rest}")),
+        ("/{a}/y", "/x/{b}", Some("/x/y")),
+        ("/{*all}", "/", Some("/")),
+        ("/x/{*all}", "/x", Some("/x")),
+        ("/x/{a}", "/y/{a}", None),
+        ("/Orders/{*all}", "/orders/{id}", None),
     ] {
-        let [one, other, meeting] =
-            [one, other, meeting].map(|it| it.parse::<PathPattern>().unwrap());
-        assert!(meeting.is_meeting_of(&one, &other), "{one} {other}");
-        assert!(meeting.is_meeting_of(&other, &one), "{other} {one}");
-        let another: PathPattern = "/x/y/z".parse().unwrap();
-        assert!(!another.is_meeting_of(&one, &other), "{one} {other}");
+        let parse = |text: &str| text.parse::<PathPattern>().unwrap();
+        let (one, other, meeting) = (parse(one), parse(other), meeting.map(parse));
+        assert_eq!(one.meeting(&other), meeting, "{one} {other}");
+        assert_eq!(other.meeting(&one), meeting, "{other} {one}");
     }
 }
 

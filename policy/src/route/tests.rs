@@ -141,7 +141,7 @@ fn routes_are_contested_where_a_service_may_take_one_for_the_other() {
         ("/{a}/x", "/y/{b}", true),
         ("/Orders/{*rest}", "/orders/{id}", true),
         ("/{a}/X", "/y/x", true),
-        // One is for some of what the other is for, so every router can tell.
+        // All that one is for, the other is for, so the order is plain.
         ("/files/{*rest}", "/files/admin", false),
         ("/{a}/x", "/{*rest}", false),
         ("/files/{id}", "/{tenant}/admin/x", false),
@@ -167,28 +167,4 @@ fn routes_are_contested_where_a_service_may_take_one_for_the_other() {
     let mut of_a_host = protected("/{tenant}/admin", get);
     of_a_host.host = Some("a.example".parse().unwrap());
     assert!(!one.is_contested_by(&of_a_host), "`shadows_by_host` tells");
-}
-
-#[test]
-fn a_route_for_what_two_have_in_common_settles_it() {
-    let one = route(0, None, "/files/{*rest}", &[Method::Get, Method::Post]);
-    let other = route(1, None, "/{tenant}/admin", &[Method::Get, Method::Delete]);
-    for (host, path, methods, expected) in [
-        (None, "/files/admin", &[Method::Get][..], true),
-        (None, "/files/admin", &[Method::Get, Method::Post], true),
-        (None, "/files/admin", &[Method::Post], false),
-        (None, "/files/{x}", &[Method::Get], false),
-        (Some("a.example"), "/files/admin", &[Method::Get], false),
-    ] {
-        let settling = route(2, host, path, methods);
-        assert_eq!(
-            settling.settles(&one, &other),
-            expected,
-            "{host:?} {path} {methods:?}"
-        );
-    }
-    let twins =
-        ["/Orders/{*rest}", "/orders/{id}"].map(|path| route(0, None, path, &[Method::Get]));
-    let one_of_them = route(2, None, "/Orders/{id}", &[Method::Get]);
-    assert!(!one_of_them.settles(&twins[0], &twins[1]));
 }

@@ -238,17 +238,24 @@ fn end_that_a_service_may_take_for_a_format_is_no_way_around_a_stricter_route() 
         protected(3, None, "/admin/{item}", "a", get),
         route(4, None, "/x/{*rest}", get),
         protected(5, None, "/x/y", "a", &[Method::Post]),
+        protected(6, None, "/v1.2", "a", get),
+        protected(7, None, "/a.b.c.d.e.f.g.h.i.j", "a", get),
     ])
     .unwrap();
     for (path, expected) in [
-        // To Rails, `/admin` in another format.
+        // To Rails, `/admin` in another format; to Spring, one of `/admin.*`.
         ("/admin.json", Err(Denial::PathAmbiguous)),
         ("/admin.json/", Err(Denial::PathAmbiguous)),
         ("/ADMIN.json", Err(Denial::PathAmbiguous)),
         ("/%61dmin.json", Err(Denial::PathAmbiguous)),
         ("/admin.html", Ok(2)),
-        ("/admin.tar.gz", Ok(0)),
+        ("/admin.tar.gz", Err(Denial::PathAmbiguous)),
+        ("/admin.%6Ason", Err(Denial::PathAmbiguous)),
+        ("/admin.", Err(Denial::PathAmbiguous)),
+        ("/v1.2.tar.gz", Err(Denial::PathAmbiguous)),
+        ("/a.b.c.d.e.f.g.h.i.j.k", Err(Denial::PathAmbiguous)),
         ("/.admin", Ok(0)),
+        ("/admins.json", Ok(0)),
         ("/page.json", Ok(0)),
         ("/admin/7.json", Ok(3)),
         ("/x/y.json", Ok(4)),

@@ -163,15 +163,17 @@ fn search(routes: &[NaiveRoute], request: &NaiveRequest) -> Result<usize, Denial
             }
         }
     }
-    // What follows the last dot may be a format, unless the route has it in writing.
+    // What follows a dot may be a format, unless the route has it in writing.
     let is_written = segments(&routes[*owner].pattern)
         .nth(length.wrapping_sub(1))
         .is_some_and(|segment| !segment.starts_with('{'));
-    let stem = request
-        .segments
-        .last()
-        .and_then(|last| last.strip_suffix(".x"));
-    if let Some(stem) = stem.filter(|_| !is_written) {
+    let last = request.segments.last().copied().unwrap_or_default();
+    for (dot, _) in last.match_indices('.').filter(|_| !is_written) {
+        // Whatever else is decoded, this may have been.
+        let stem = match &last[..dot] {
+            "%61" => "a",
+            stem => stem,
+        };
         let mut segments = request.segments.clone();
         segments[length - 1] = stem;
         let shorter = NaiveRequest {
@@ -359,7 +361,7 @@ fn route() -> impl Strategy<Value = NaiveRoute> {
 fn request() -> impl Strategy<Value = NaiveRequest> {
     let segments = prop::collection::vec(
         select(vec![
-            "a", "b", "c", "%61", "B", "A", "@", "%40", "a.x", "%61.x", "A.x",
+            "a", "b", "c", "%61", "B", "A", "@", "%40", "a.x", "%61.x", "A.x", "a.x.y",
         ]),
         0..5,
     );

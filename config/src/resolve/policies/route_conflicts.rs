@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use portcullis_policy::{PathIndex, Route, RouteTable};
+use portcullis_policy::{MethodSet, PathIndex, Route, RouteTable};
 
 use super::{Found, PolicyResolver};
 use crate::check::contested_route::contested_route;
@@ -91,8 +91,8 @@ impl PolicyResolver<'_> {
                 }
                 // A path has one owner, for all its methods and in all its cases, unless both of two
                 // agree. It is told once; with methods in common it is an overlap.
-                let is_twin = route.is_case_twin_of(other);
-                let shares_path = is_twin || route.shares_path_with(other);
+                let shares_path =
+                    route.shares_path_with(other) || route.meets_in_another_case(other);
                 let is_second = || {
                     let first = wider.found.map(|first| first.route.policy.id.index());
                     first.is_none_or(|first| first < route.id.index())
@@ -125,34 +125,43 @@ impl PolicyResolver<'_> {
         self.diagnostics.extend(errors);
     }
 
-    /// Routes of one service that it may rank or compare in another way, unless a route of their own says
-    /// what is needed for the requests that they have in common.
+    /// Routes of one service that it may rank or compare in another way, unless routes of their own say what
+    /// is needed for the requests that they have in common. Told once for each route.
     pub(super) fn warn_about_contested_routes(&mut self) {
         let found = self.found.iter();
         let all = PathIndex::new(found.map(|found| (&found.route.policy.path, found)));
+        let is_settled = |one: &Route, other: &Route| {
+            let Some(meeting) = one.path.meeting(&other.path) else {
+                return false;
+            };
+            let settling = all
+                .near(&meeting)
+                .into_iter()
+                .map(|found| &found.route.policy);
+            let methods = settling
+                .filter(|it| it.host == one.host && it.path.has_shape_of(&meeting))
+                .fold(MethodSet::default(), |all, it| all.union(it.methods));
+            let shared = one.methods.intersection(other.methods);
+            methods.intersection(shared) == shared
+        };
         for second in &self.found {
             let route = &*second.route.policy;
-            let neighbours = all.near(&route.path);
-            let is_settled = |other: &Route| {
-                let mut third = neighbours.iter().map(|third| &third.route.policy);
-                third.any(|third| third.settles(route, other))
-            };
-            for first in &neighbours {
+            let contested = all.near(&route.path).into_iter().find(|first| {
                 let other = &*first.route.policy;
-                if first.route.upstream == second.route.upstream
+                first.route.upstream == second.route.upstream
                     && other.id.index() < route.id.index()
                     && route.is_contested_by(other)
-                    && !is_settled(other)
-                {
-                    let place = first.source.place_name(&first.path.join("match"));
-                    self.diagnostics.push(contested_route(
-                        second.source,
-                        &second.path.join("match"),
-                        route,
-                        other,
-                        &place,
-                    ));
-                }
+                    && !is_settled(route, other)
+            });
+            if let Some(first) = contested {
+                let place = first.source.place_name(&first.path.join("match"));
+                self.diagnostics.push(contested_route(
+                    second.source,
+                    &second.path.join("match"),
+                    route,
+                    &first.route.policy,
+                    &place,
+                ));
             }
         }
     }
