@@ -76,7 +76,7 @@ impl Worker {
         Ok(Self {
             runtime: handle,
             proxy: Arc::new(proxy),
-            handshakes: HandshakeTurns::new(),
+            handshakes: HandshakeTurns::default(),
             stop: Some(stop),
             thread: Some(thread),
         })

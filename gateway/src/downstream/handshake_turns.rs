@@ -1,50 +1,47 @@
-//! Handshakes in turns. A full handshake is a signature, which takes a worker as long as ten requests or
-//! more; a storm of them would keep requests on open connections waiting for all of them. So a worker
-//! does one step of one handshake, then looks what else has come, before the next step.
+//! Handshakes in turns. The first step of a full handshake is a signature, which takes a worker as long as
+//! ten requests or more; a storm of them would keep requests on open connections waiting for all of them.
+//! So a worker begins handshakes for half a millisecond, then looks what else has come, and goes on.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
+use tokio::sync::Mutex;
 use tokio::task::yield_now;
 
-/// The handshakes of one worker.
-#[derive(Debug, Clone)]
-pub(crate) struct HandshakeTurns(Arc<Semaphore>);
+/// As many small signatures as fit, or one of RSA.
+const BUDGET: Duration = Duration::from_micros(500);
+
+/// The handshakes that one worker begins.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct HandshakeTurns {
+    /// Time that they have taken since others were let go first. Whoever holds it has its turn.
+    spent: Arc<Mutex<Duration>>,
+}
 
 impl HandshakeTurns {
-    pub(crate) fn new() -> Self {
-        Self(Arc::new(Semaphore::new(1)))
-    }
-
-    /// Runs `handshake`, each step of it when it is its turn. While it waits for its caller it has none,
-    /// so that a slow one holds up nobody.
-    pub(crate) async fn take<F: Future>(&self, handshake: F) -> F::Output {
+    /// Runs `handshake`, its first step when it is its turn. What follows is cheap, and waits for no turn: a
+    /// handshake that was begun is not kept waiting by those that were not, nor do they wait for a caller
+    /// that is slow to go on.
+    pub(crate) async fn begin<F: Future>(&self, handshake: F) -> F::Output {
         let mut handshake = pin!(handshake);
-        loop {
-            {
-                let _turn = self.0.acquire().await;
+        let first_step = {
+            let mut spent = self.spent.lock().await;
+            if *spent >= BUDGET {
                 // Whatever else is ready goes first, and so does what has arrived on sockets meanwhile.
                 yield_now().await;
-                let step = poll_fn(|context| Poll::Ready(handshake.as_mut().poll(context)));
-                if let Poll::Ready(output) = step.await {
-                    return output;
-                }
+                *spent = Duration::ZERO;
             }
-            // The step has seen to it that this task is woken when there is more to do.
-            let mut is_woken = false;
-            poll_fn(|_| {
-                let woken = if is_woken {
-                    Poll::Ready(())
-                } else {
-                    Poll::Pending
-                };
-                is_woken = true;
-                woken
-            })
-            .await;
+            let start = Instant::now();
+            let step = poll_fn(|context| Poll::Ready(handshake.as_mut().poll(context))).await;
+            *spent += start.elapsed();
+            step
+        };
+        match first_step {
+            Poll::Ready(output) => output,
+            Poll::Pending => handshake.await,
         }
     }
 }
@@ -52,73 +49,88 @@ impl HandshakeTurns {
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
+    use std::future::pending;
     use std::rc::Rc;
-    use std::time::Duration;
+    use std::thread;
 
     use tokio::task::LocalSet;
+    use tokio::time::timeout;
 
     use super::*;
 
-    #[tokio::test]
-    async fn one_step_of_a_handshake_is_done_between_two_looks_at_what_else_is_ready() {
-        const HANDSHAKES: usize = 20;
-        let turns = HandshakeTurns::new();
+    /// What `HANDSHAKES` and whatever else is ready do, in the order in which they do it.
+    async fn order(handshakes: usize, each: Duration) -> Vec<&'static str> {
+        let turns = HandshakeTurns::default();
         let done = Rc::new(RefCell::new(Vec::new()));
         let local = LocalSet::new();
-        for _ in 0..HANDSHAKES {
+        for _ in 0..handshakes {
             let (turns, done) = (turns.clone(), Rc::clone(&done));
             local.spawn_local(async move {
-                turns
-                    .take(async {
-                        for _ in 0..2 {
-                            done.borrow_mut().push("step");
-                            yield_now().await;
-                        }
-                    })
-                    .await;
+                let step = async {
+                    thread::sleep(each);
+                    done.borrow_mut().push("handshake");
+                };
+                turns.begin(step).await;
             });
         }
         let others = Rc::clone(&done);
         local.spawn_local(async move {
-            while others.borrow().iter().filter(|it| **it == "step").count() < 2 * HANDSHAKES {
+            let begun = || {
+                others
+                    .borrow()
+                    .iter()
+                    .filter(|it| **it == "handshake")
+                    .count()
+            };
+            while begun() < handshakes {
                 others.borrow_mut().push("request");
                 yield_now().await;
             }
         });
         local.await;
-        let done = done.borrow();
-        // At the very first, the one that is let go first meets the next one.
-        let in_a_row = done.split(|it| *it == "request").map(<[_]>::len).max();
-        assert!(in_a_row <= Some(2), "{done:?}");
-        assert_eq!(
-            done.iter().filter(|it| **it == "step").count(),
-            2 * HANDSHAKES
-        );
+        done.take()
+    }
+
+    fn most_in_a_row(done: &[&str]) -> Option<usize> {
+        done.split(|it| *it == "request").map(<[_]>::len).max()
+    }
+
+    #[tokio::test]
+    async fn worker_looks_what_else_is_ready_after_each_costly_handshake() {
+        let done = order(20, BUDGET).await;
+        assert!(most_in_a_row(&done) <= Some(2), "{done:?}");
+    }
+
+    #[tokio::test]
+    async fn cheap_handshakes_share_a_turn() {
+        // Each sleeps for no time at all.
+        let done = order(20, Duration::ZERO).await;
+        assert!(most_in_a_row(&done) > Some(2), "{done:?}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_caller_that_says_nothing_holds_up_nobody() {
-        let turns = HandshakeTurns::new();
-        let silent = turns.take(std::future::pending::<()>());
-        let other = turns.take(async { "done" });
-        let silent = tokio::time::timeout(Duration::from_secs(1), silent);
-        let (silent, other) = tokio::join!(silent, other);
-        assert!(silent.is_err());
-        assert_eq!(other, "done");
+    async fn caller_that_says_nothing_more_holds_up_nobody() {
+        let turns = HandshakeTurns::default();
+        let mut silent = pin!(turns.begin(pending::<()>()));
+        let first = poll_fn(|context| Poll::Ready(silent.as_mut().poll(context))).await;
+        assert!(first.is_pending());
+        let other = timeout(Duration::from_secs(1), turns.begin(async {}));
+        assert!(other.await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_that_is_given_up_while_it_has_its_turn_leaves_it() {
-        let turns = HandshakeTurns::new();
+    async fn handshake_that_is_given_up_in_its_turn_leaves_it() {
+        let turns = HandshakeTurns::default();
+        turns.begin(async { thread::sleep(BUDGET) }).await;
         {
-            let mut given_up = pin!(turns.take(async {}));
+            let mut given_up = pin!(turns.begin(async {}));
             let first = poll_fn(|context| Poll::Ready(given_up.as_mut().poll(context))).await;
             assert!(
                 first.is_pending(),
                 "it has its turn, and lets others go first"
             );
         }
-        let other = tokio::time::timeout(Duration::from_secs(1), turns.take(async {}));
+        let other = timeout(Duration::from_secs(1), turns.begin(async {}));
         assert!(other.await.is_ok());
     }
 }

@@ -268,9 +268,9 @@ async fn handshake(
     let entry = tls
         .entry(start.client_hello().server_name())
         .ok_or_else(|| io::Error::other("no certificate"))?;
-    // Nothing before this takes long, so a hello that drips takes no turns from anybody.
+    // Nothing before this takes long, so a hello that drips takes no turn from anybody.
     let stream = turns
-        .take(start.into_stream(Arc::clone(&entry.server)))
+        .begin(start.into_stream(Arc::clone(&entry.server)))
         .await?;
     let (_, session) = stream.get_ref();
     let facts = ConnectionTls {
