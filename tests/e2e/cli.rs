@@ -296,6 +296,19 @@ async fn explain_says_what_would_happen_to_a_request() {
     for expected in ["path_ambiguous", "one-file", "parts-of-files"] {
         assert!(contested.stdout.contains(expected), "{}", contested.stdout);
     }
+    let contested = explain(
+        &[
+            "--format",
+            "json",
+            "GET",
+            "https://api.acme.example/files/a/",
+        ],
+        String::new(),
+    )
+    .await;
+    let document: Value = serde_json::from_str(&contested.stdout).unwrap();
+    assert_eq!(document["contested"][0]["name"], "one-file");
+    assert_eq!(document["contested"][1]["name"], "parts-of-files");
     assert_eq!(issuer.key_set_fetches(), 0, "offline");
 }
 

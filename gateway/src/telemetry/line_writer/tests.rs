@@ -17,6 +17,7 @@ struct State {
     written: Vec<u8>,
     stalled: bool,
     room: Option<usize>,
+    writes: u32,
 }
 
 impl Recorder {
@@ -42,6 +43,7 @@ impl Write for Recorder {
             return Err(io::ErrorKind::StorageFull.into());
         }
         state.room = state.room.map(|room| room - taken);
+        state.writes += 1;
         state.written.extend_from_slice(&bytes[..taken]);
         Ok(taken)
     }
@@ -65,6 +67,22 @@ fn lines_arrive_in_order() {
         (sink.text().as_str(), dropped.get()),
         ("one\ntwo\nthree\n", 0)
     );
+}
+
+#[test]
+fn lines_that_follow_each_other_are_written_together() {
+    let sink = Recorder::default();
+    let writer = LineWriter::start("gathered", sink.clone(), counter()).expect("thread");
+    let started = Instant::now();
+    for _ in 0..200 {
+        writer.write_line(b"line\n".to_vec());
+        thread::sleep(Duration::from_micros(100));
+    }
+    assert!(writer.flush(PATIENCE));
+    let most = started.elapsed().div_duration_f64(GATHER) + 1.0;
+    let writes = sink.0.0.lock().expect("lock").writes;
+    assert!(f64::from(writes) <= most, "{writes} writes, at most {most}");
+    assert_eq!(sink.text().lines().count(), 200);
 }
 
 #[test]
