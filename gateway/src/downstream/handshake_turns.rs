@@ -1,6 +1,6 @@
 //! Handshakes in turns. The first step of a full handshake is a signature, which takes a worker as long as
 //! ten requests or more; a storm of them would keep requests on open connections waiting for all of them.
-//! So a worker begins handshakes for half a millisecond, then looks what else has come, and goes on.
+//! So a worker begins handshakes for a fifth of a millisecond, then looks what else has come, and goes on.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 use tokio::task::yield_now;
 
 /// As many small signatures as fit, or one of RSA.
-const BUDGET: Duration = Duration::from_micros(500);
+const BUDGET: Duration = Duration::from_micros(200);
 
 /// The handshakes that one worker begins.
 #[derive(Debug, Clone, Default)]
