@@ -196,7 +196,7 @@ class Express(Node):
     name = "express"
     kind = "express"
     controls = (
-        *COMMON, resolves(b"/ADMIN/x"),
+        *COMMON, resolves(b"/ADMIN/x"), resolves(b"/teams/7/OWNERS"),
         Control("it decodes too late", "health", b"/orders/%68ealth", (), {"route"}),
     )
 

@@ -17,10 +17,12 @@ ALLOWED = PLAIN + b".!$&'()*+,=:@"
 PLACES = (
     b"/public/", b"/public/", b"/public/", b"/orders/", b"/orders/", b"/orders/", b"/orders/health",
     b"/orders/health", b"/public/", b"/orders/", b"/public", b"/admin/", b"/orders/export",
-    b"/public/internal/",
+    b"/public/internal/", b"/teams/7/about/", b"/teams/7/about/", b"/teams/7/members", b"/teams/7/members",
+    b"/teams/7/about", b"/teams/7/Owners",
 )
 WORDS = (
-    b"x", b"7", b"admin", b"orders", b"health", b"export", b"public", b"internal", b"Internal", b"a.b", b"...",
+    b"x", b"7", b"admin", b"orders", b"health", b"export", b"public", b"internal", b"Internal", b"about",
+    b"members", b"Owners", b"owners", b"a.b", b"...",
     b".well-known", b"index.php", b"WEB-INF", b"web.xml", b"con", b"x.", b"..x", b"~root", b"a:b", b"@me",
     b"a+b", b"a,b", b"a=b", b"100%25", b"%20", b"x%20", b"%20x", b"caf%C3%A9", b"cafe%CC%81", b"%E2%84%AA",
     b"%C4%B0", b"%C5%BF", b"%EF%BC%8F", b"%EF%BC%8E%EF%BC%8E", b"%E2%88%95", b"%E2%80%AE", b"%EF%BB%BF",
@@ -99,7 +101,9 @@ def word(rnd):
 def good(rnd):
     """A path that begins as a route's does; most are a route's."""
     path = rnd.choice(PLACES)
-    if path in (b"/public/", b"/admin/", b"/public/internal/"):
+    if path.startswith(b"/teams/") and rnd.random() < 0.5:
+        path = path.replace(b"7", word(rnd))
+    if path in (b"/public/", b"/admin/", b"/public/internal/") or path.endswith(b"/about/"):
         path += b"/".join(word(rnd) for _ in range(rnd.randint(1, 3)))
     elif path == b"/orders/":
         path += word(rnd)
@@ -152,7 +156,8 @@ def dot_segments(path, rnd):
     at = rnd.randint(1, len(segments))
     climb = [rnd.choice(DOTS) for _ in range(rnd.randint(1, 3))]
     if rnd.random() < 0.5:
-        climb.append(rnd.choice((b"admin/x", b"orders/7", b"public/x", b"orders/export", b"internal/x")))
+        climb.append(rnd.choice((b"admin/x", b"orders/7", b"public/x", b"orders/export", b"internal/x",
+                                 b"teams/7/Owners", b"Owners")))
         del segments[at:]
     return b"/".join(segments[:at] + climb + segments[at:])
 

@@ -11,6 +11,9 @@ ROUTES = (
     Route("orders", "/orders/{id}", 'require: { scopes: ["orders:read"] }'),
     Route("health", "/orders/health", "public: true"),
     Route("export", "/orders/export", 'require: { scopes: ["admin"] }'),
+    Route("about", "/teams/{team}/about/{*rest}", "public: true"),
+    Route("members", "/teams/{team}/members", 'require: { scopes: ["orders:read"] }'),
+    Route("owners", "/teams/{team}/Owners", 'require: { scopes: ["admin"] }'),
 )
 NAMES = tuple(route.name for route in ROUTES)
 PUBLIC = {route.name for route in ROUTES if route.requirement.startswith("public")}

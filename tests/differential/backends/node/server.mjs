@@ -44,6 +44,9 @@ const PLACES = [
   ["admin", /^\/admin(\/|$)/],
   ["internal", /^\/public\/internal(\/|$)/],
   ["public", /^\/public(\/|$)/],
+  ["about", /^\/teams\/[^/]+\/about(\/|$)/],
+  ["members", /^\/teams\/[^/]+\/members\/?$/],
+  ["owners", /^\/teams\/[^/]+\/Owners\/?$/],
 ];
 const place = (path) => PLACES.find(([, pattern]) => pattern.test(path))?.[0] ?? "none";
 
@@ -67,6 +70,9 @@ async function express(route) {
   app.all("/admin{/*rest}", believe("admin"));
   app.all("/public/internal{/*rest}", believe("internal"));
   app.all("/public{/*rest}", believe("public"));
+  app.all("/teams/:team/about{/*rest}", believe("about"));
+  app.all("/teams/:team/members", believe("members"));
+  app.all("/teams/:team/Owners", believe("owners"));
   app.use(believe("none"));
   return app;
 }
