@@ -41,7 +41,7 @@ pub struct Limits {
     /// Concurrent HTTP/2 streams on one connection. Default: 100.
     pub http2_streams: Option<u32>,
     /// How long a connection is used: then it takes no more requests, and ends with those that it has.
-    /// At most 24h. Default: 1h.
+    /// Whoever sends more over HTTP/2 one `idle_timeout` after GOAWAY is closed on. At most 24h. Default: 1h.
     pub connection_age: Option<HumanDuration>,
     /// Longest silence in a WebSocket, in both directions; also how long one side may take nothing.
     /// At most 24h. Default: 10m.

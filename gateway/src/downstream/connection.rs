@@ -261,22 +261,30 @@ pub(crate) async fn serve_http2(
         () = stopped(&mut shutdown) => {}
     }
     retire.send_replace(true);
-    // What the codec still has of a response is no request any more, so idle is who was found so twice,
-    // with no request in between.
-    let mut idle_at = None;
+    // A caller need not take note of it, and h2 goes on with one that never answers its ping. Who begins
+    // something new after so long will never stop by itself.
+    let mut seen: Option<Seen> = None;
     loop {
         tokio::select! {
             _ = &mut serving => return,
-            // A caller need not take note of it.
             () = sleep(limits.idle_timeout) => {
-                let now_idle = load.idle_after();
-                if now_idle.is_some() && now_idle == idle_at {
+                let now = Seen { arrived: load.arrived(), is_idle: load.is_idle() };
+                if let Some(before) = seen
+                    && (now.arrived != before.arrived || now.is_idle && before.is_idle)
+                {
                     return;
                 }
-                idle_at = now_idle;
+                seen = Some(now);
             }
         }
     }
+}
+
+/// A connection that was told to end, at one time. What the codec still has of a response is no request any
+/// more, so idle is who was found so twice, with no request in between.
+struct Seen {
+    arrived: u64,
+    is_idle: bool,
 }
 
 /// Pingora's proxy with the limits of one connection.

@@ -221,9 +221,14 @@ impl Load {
         self.requests.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// After how many requests there is none in hand; `None` while there is one.
-    pub(crate) fn idle_after(&self) -> Option<u64> {
-        (self.requests() == 0).then(|| self.arrived.load(Ordering::Relaxed))
+    /// How many requests have ever arrived.
+    pub(crate) fn arrived(&self) -> u64 {
+        self.arrived.load(Ordering::Relaxed)
+    }
+
+    /// Whether there is no request in hand.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.requests() == 0
     }
 
     fn requests(&self) -> u32 {

@@ -1,6 +1,6 @@
 //! Frames of HTTP/2 as no well-behaved client sends them (RFC 9113).
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use portcullis_e2e::http2_frames::{END_STREAM, PREFACE, frame, headers, settings};
 use portcullis_e2e::{
@@ -8,7 +8,7 @@ use portcullis_e2e::{
     eventually,
 };
 
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 const INITIAL_WINDOW_SIZE: u16 = 4;
 
@@ -140,7 +140,7 @@ async fn wide_window_that_is_not_read_keeps_no_whole_responses() {
     }
     connection.send(bytes).await;
     edge.service.wait_for_requests(100).await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    sleep(Duration::from_millis(500)).await;
     let grown = resident().await - before;
     // What a service sent ahead waits in Pingora; the codec's part is what is bounded here. Without
     // that, it is all of the 100 MB.
@@ -315,6 +315,40 @@ async fn frames_that_carry_nothing_are_not_taken_for_ever() {
         .send([PREFACE, &settings(INITIAL_WINDOW_SIZE, 1_000), &head].concat())
         .await;
     edge.service.wait_for_requests(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn caller_that_takes_no_note_of_the_end_of_its_connection_is_closed_on() {
+    const GOAWAY: u8 = 7;
+    let service = Service::start().await;
+    let yaml = GatewayYaml::new()
+        .section("limits: { connection_age: 1s, idle_timeout: 1s }")
+        .upstream("orders", service.address());
+    let gateway = Gateway::start(&[
+        ("portcullis.yaml", &yaml.render()),
+        ("policy/orders.yaml", ORDERS_POLICY_WITHOUT_TOKENS),
+    ])
+    .await;
+    let mut connection = Connection::open(gateway.address("public")).await;
+    connection
+        .send([PREFACE, &settings(INITIAL_WINDOW_SIZE, 65_535)].concat())
+        .await;
+    // Never silent, and never an answer to the ping that comes with the GOAWAY (RFC 9113 §6.8).
+    let begun = Instant::now();
+    for stream in (1..400).step_by(2) {
+        let request = headers(stream, END_STREAM, &request("GET", "/public/x"));
+        if connection.try_send(request).await.is_err() {
+            break;
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+    let lasted = begun.elapsed();
+    assert!(lasted < Duration::from_secs(8), "served for {lasted:?}");
+    let requests = service.requests().len();
+    assert!(requests > 20, "it was served after it was told: {requests}");
+    let received = connection.read_to_end().await;
+    let goaway = frame(GOAWAY, 0, 0, &[0x7F, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0]);
+    assert!(received.windows(goaway.len()).any(|it| it == goaway));
 }
 
 #[tokio::test(flavor = "multi_thread")]
