@@ -1,5 +1,6 @@
 //! The story of a request: who asks, for what, and whether they may.
 
+use pingora_http::RequestHeader;
 use portcullis_policy::{self as policy, Access, Denial, Permit};
 
 use crate::authentication::access_token::{self, Caller};
@@ -15,7 +16,7 @@ use crate::websocket::handshake;
 /// # Errors
 /// The first reason to refuse it.
 pub(crate) async fn admit(
-    header: &pingora_http::RequestHeader,
+    header: &RequestHeader,
     exchange: &mut Exchange,
     gateway: &Gateway,
 ) -> Result<Permit, Refusal> {
@@ -54,11 +55,22 @@ pub(crate) async fn admit(
         header,
         settings.limits.body_bytes.unwrap_or(limits.body_bytes),
     )?;
-    if handshake::is_asked_for(header) {
-        handshake::check_request(header)?;
-        if !settings.websocket {
-            return Err(Denial::WebSocketNotAllowed.into());
-        }
-    }
+    check_websocket(header, settings.websocket)?;
     Ok(permit)
+}
+
+/// Whether the WebSocket that a request asks for may be opened; good where it asks for none.
+///
+/// # Errors
+/// What is wrong with the handshake; [`Denial::WebSocketNotAllowed`] where the route has none.
+pub(crate) fn check_websocket(header: &RequestHeader, is_allowed: bool) -> Result<(), Denial> {
+    if !handshake::is_asked_for(header) {
+        return Ok(());
+    }
+    handshake::check_request(header)?;
+    if is_allowed {
+        Ok(())
+    } else {
+        Err(Denial::WebSocketNotAllowed)
+    }
 }

@@ -49,6 +49,11 @@ routes:
     match: { path: "/files/{file}/{*part}" }
     upstream: orders
     require: { authenticated_only: true }
+  - name: chat
+    match: { path: "/chat" }
+    upstream: orders
+    public: true
+    websocket: true
 "#;
 
 fn borrowed<'a>(files: &'a [(&'static str, String)]) -> Vec<(&'a str, &'a str)> {
@@ -231,9 +236,6 @@ async fn explain_says_what_would_happen_to_a_request() {
             run(&borrowed(&files), &arguments, &stdin).await
         }
     };
-    let order = "https://api.acme.example/orders/7";
-    assert_eq!(order, "https://api.acme.example/orders/7");
-
     let admitted = explain(
         &[
             "--token-file",
@@ -292,6 +294,13 @@ async fn explain_says_what_would_happen_to_a_request() {
     );
     let nowhere = explain(&["GET", "https://api.acme.example/nowhere"], String::new()).await;
     assert!(nowhere.stdout.contains("route_not_found"), "{nowhere:?}");
+    let opened = explain(&["GET", "wss://api.acme.example/chat"], String::new()).await;
+    assert_eq!(opened.status, Some(0), "{opened:?}");
+    let not_here = explain(&["GET", "wss://api.acme.example/files/a"], String::new()).await;
+    assert!(
+        not_here.stdout.contains("403 websocket_not_allowed"),
+        "{not_here:?}"
+    );
     let contested = explain(&["GET", "https://api.acme.example/files/a/"], String::new()).await;
     for expected in ["path_ambiguous", "one-file", "parts-of-files"] {
         assert!(contested.stdout.contains(expected), "{}", contested.stdout);

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
-use http::{HeaderName, HeaderValue, Uri};
+use http::{HeaderName, HeaderValue, Uri, header};
 use pingora_http::RequestHeader;
 use portcullis_config::{Config, KeySource};
 use portcullis_policy::{
@@ -16,10 +16,12 @@ use portcullis_policy::{
 use serde_json::{Value, json};
 
 use super::{ConfigPath, ENVIRONMENT, FOUND_WANTING, GOOD};
+use crate::admission::check_websocket;
 use crate::downstream::request::Arrived;
 use crate::downstream::response::Answer;
 use crate::downstream::{credential, head};
 use crate::refusal::Refusal;
+use crate::websocket::handshake;
 
 /// Say what would happen to a request, and why
 ///
@@ -54,7 +56,7 @@ pub(super) struct Explain {
     format: Format,
     /// Method of the request
     method: String,
-    /// Its URL, such as `https://api.acme.example/orders/7`
+    /// Its URL, such as `https://api.acme.example/orders/7`; `wss:` asks for a WebSocket
     url: String,
 }
 
@@ -134,7 +136,7 @@ impl Explain {
                 let field = HeaderValue::try_from(format!("Bearer {token}"))
                     .map_err(|_| Denial::CredentialMalformed)?;
                 // The name is a header name.
-                let _ = with_token.insert_header(http::header::AUTHORIZATION, field);
+                let _ = with_token.insert_header(header::AUTHORIZATION, field);
                 credential::find(&with_token, arrived.query(), config.limits.token_bytes)?;
                 keys = self
                     .keys(config, &issuers, token)
@@ -162,7 +164,10 @@ impl Explain {
                 .map(|issuer| issuer.name.to_string());
             (issuer.unwrap_or_default(), principal)
         });
-        supposition.verdict.map_err(Judged::Refused)
+        supposition.verdict?;
+        let settings = config.routes.get(route.id.index());
+        check_websocket(request, settings.is_some_and(|it| it.websocket))?;
+        Ok(())
     }
 
     /// The keys that the token is to be checked with, if there are any at hand.
@@ -191,7 +196,10 @@ impl Explain {
     }
 
     fn request(&self) -> anyhow::Result<RequestHeader> {
-        let (target, authority) = match self.url.parse::<Uri>() {
+        let uri = self.url.parse::<Uri>();
+        let scheme = uri.as_ref().ok().and_then(Uri::scheme_str);
+        let asks_for_websocket = scheme.is_some_and(|it| it == "ws" || it == "wss");
+        let (target, authority) = match &uri {
             Ok(uri) if uri.scheme().is_some() => {
                 let after_scheme = self.url.split_once("://").map_or("", |(_, rest)| rest);
                 let start = after_scheme.find(['/', '?']).unwrap_or(after_scheme.len());
@@ -208,11 +216,24 @@ impl Explain {
         let mut request = RequestHeader::build(self.method.as_str(), target.as_bytes(), None)
             .with_context(|| format!("`{} {}` cannot be a request", self.method, self.url))?;
         request
-            .insert_header(http::header::HOST, authority.as_str())
+            .insert_header(header::HOST, authority.as_str())
             .with_context(|| format!("`{authority}` cannot be a host"))?;
+        if asks_for_websocket {
+            for (name, value) in [
+                (header::UPGRADE, handshake::WEBSOCKET),
+                (header::CONNECTION, handshake::UPGRADE_OPTION),
+                (header::SEC_WEBSOCKET_VERSION, handshake::VERSION),
+                (header::SEC_WEBSOCKET_KEY, ANY_WEBSOCKET_KEY),
+            ] {
+                request.insert_header(name, value)?;
+            }
+        }
         Ok(request)
     }
 }
+
+/// A caller makes a new one each time; all are as good (RFC 6455 §4.1).
+const ANY_WEBSOCKET_KEY: HeaderValue = HeaderValue::from_static("AAAAAAAAAAAAAAAAAAAAAA==");
 
 /// Why there is no good verdict.
 enum Judged {
@@ -506,7 +527,7 @@ fn shown(headers: &[(HeaderName, HeaderValue)]) -> impl Iterator<Item = (String,
         .filter(|(name, _)| {
             matches!(
                 *name,
-                http::header::WWW_AUTHENTICATE | http::header::ALLOW | http::header::RETRY_AFTER
+                header::WWW_AUTHENTICATE | header::ALLOW | header::RETRY_AFTER
             )
         })
         .map(|(name, value)| shown_header(name, value))
