@@ -136,6 +136,12 @@ policy: {{ files: ["policy-*.yaml"] }}
                 "lost_lines": metric("portcullis_access_log_lines_dropped_total")}
 
 
+class Baseline(Portcullis):
+    """BASELINE names another build of ours: what did a change win?"""
+    name = "baseline"
+    binary = os.environ.get("BASELINE", "")
+
+
 # ---------------------------------------------------------------- floors: they check nothing
 class Bare(System):
     """What Pingora itself costs: floor/src/bare.rs, from the folder that FLOOR names."""
@@ -509,4 +515,4 @@ threads = 1
         return [self.binary, "-c", config]
 
 
-SYSTEMS = [Portcullis(), Bare(), Nginx(), HAProxy(), Envoy(), EnvoyCache(), Pingap(), Apache()]
+SYSTEMS = [Portcullis(), Baseline(), Bare(), Nginx(), HAProxy(), Envoy(), EnvoyCache(), Pingap(), Apache()]
