@@ -6,6 +6,7 @@ from scenarios import ONE, PUBLIC
 # Fewer rounds say something about the set-up, and nothing about a target.
 ROUNDS = 5
 OURS = "portcullis"
+BASELINE = "baseline"     # another build of ours
 
 
 @dataclass(frozen=True)
