@@ -17,9 +17,12 @@ async fn run(file: &str) {
     assert!(!cases.is_empty(), "{file} has no cases");
     let world = AttackWorld::start().await;
     let mut failures = Vec::new();
+    world.check_alive().await.unwrap();
+    let before = world.holds().await;
     for case in &cases {
         run_case(&world, case, &mut failures).await;
     }
+    world.until_it_holds_no_more_than(before).await;
     assert!(
         failures.is_empty(),
         "{} of {} cases of {file} failed:\n{}",
