@@ -420,6 +420,55 @@ async fn upgrade_that_nobody_asked_for_is_not_relayed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_about_a_services_connection_reaches_no_caller_on_any_pair_of_versions() {
+    let http1 = Service::start().await;
+    // hyper sends none of those that HTTP/2 forbids (RFC 9113 §8.2.2), which leaves one.
+    let http2 = Service::builder().http2().start().await;
+    let about_the_connection = [
+        ("connection", "x-of-one-hop"),
+        ("x-of-one-hop", "a"),
+        ("keep-alive", "timeout=60"),
+        ("proxy-connection", "keep-alive"),
+        ("upgrade", "h2c"),
+        ("proxy-authenticate", "Basic"),
+    ];
+    for (service, protocol) in [(&http1, "http1"), (&http2, "http2")] {
+        let response = Response::new(200).header("x-for-all", "b").body("hello");
+        service.always(
+            about_the_connection
+                .iter()
+                .fold(response, |response, pair| response.header(pair.0, pair.1)),
+        );
+        let gateway = gateway(&format!(
+            "name: orders, addresses: [\"{}\"], protocol: {protocol}",
+            service.address()
+        ))
+        .await;
+        let mut connection = Connection::open(gateway.address("public")).await;
+        let mut http2_connection = Http2Connection::open(gateway.address("public")).await;
+        for turn in ["first", "second"] {
+            let over_http1 = connection.request(request("GET", ANY, &[])).await;
+            let over_http2 = http2_connection.get(&gateway.url(ANY), &[]).await;
+            let what = format!("{protocol}, the {turn} request");
+            assert_eq!((over_http1.status, over_http2.status), (200, 200), "{what}");
+            assert_eq!(over_http1.header("x-for-all"), Some("b"), "{what}");
+            assert_eq!(over_http2.header("x-for-all"), Some("b"), "{what}");
+            // The gateway says what becomes of the caller's own connection.
+            assert_eq!(
+                over_http1.header("connection"),
+                Some("keep-alive"),
+                "{what}"
+            );
+            assert_eq!(over_http2.header("connection"), None, "{what}");
+            for (name, _) in about_the_connection.iter().skip(1) {
+                assert_eq!(over_http1.header(name), None, "{what}: {name}");
+                assert_eq!(over_http2.header(name), None, "{what}: {name}");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn responses_without_a_body_leave_the_connection_usable() {
     let service = Service::start().await;
     let gateway = gateway(&format!(
