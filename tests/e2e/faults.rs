@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -711,4 +712,39 @@ async fn service_that_reads_nothing_is_a_gateway_timeout_and_costs_no_memory() {
     assert_eq!(failures, 8.0);
     gateway.assert_healthy();
     accepting.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_is_answered_and_deadlines_hold_while_no_processor_is_free() {
+    let world = World::start_with(|yaml| yaml.section("limits: { header_timeout: 1s }")).await;
+    let processors = std::thread::available_parallelism().map_or(2, usize::from);
+    let is_over = Arc::new(AtomicBool::new(false));
+    let busy: Vec<_> = (0..4 * processors)
+        .map(|_| {
+            let is_over = Arc::clone(&is_over);
+            std::thread::spawn(move || {
+                while !is_over.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            })
+        })
+        .collect();
+    let mut half = Connection::open(world.gateway.address("public")).await;
+    half.send("GET /orders/health HTTP/1.1\r\n").await;
+    let health = world.gateway.admin_url("/healthz");
+    for _ in 0..20 {
+        let answer = timeout(Duration::from_secs(1), Caller::new().get(&health)).await;
+        assert_eq!(answer.expect("an answer within a second").status, 200);
+    }
+    let ended = timeout(Duration::from_secs(5), half.read_to_end()).await;
+    ended.expect("half a head has its deadline");
+    let token = world.token("orders:read");
+    let answer = Caller::new()
+        .get_with_token(&world.url(ORDER), &token)
+        .await;
+    assert_eq!(answer.status, 200);
+    is_over.store(true, Ordering::Relaxed);
+    for thread in busy {
+        thread.join().unwrap();
+    }
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis_e2e::{
-    AuthorizationServer, Caller, Gateway, GatewayYaml, Issuer, IssuerAnswer, ORDERS_POLICY,
-    Service, SigningKey, eventually,
+    AuthorizationServer, Caller, Gateway, GatewayYaml, Http2Connection, Issuer, IssuerAnswer,
+    ORDERS_POLICY, Service, SigningKey, eventually,
 };
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -148,6 +148,45 @@ async fn unknown_key_id_costs_one_fetch_that_all_who_wait_share() {
     assert_eq!(issuer.key_set_fetches(), fetches + 1);
     let token = issuer.token().scope("orders:read").sign();
     assert_eq!(status(&gateway, &token).await, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn thousand_first_requests_after_the_start_cost_one_fetch() {
+    let issuer = Issuer::start().await;
+    issuer.answer_with(IssuerAnswer::Delayed(Duration::from_millis(500)));
+    let (gateway, service) = start(GatewayYaml::new().issuer("acme", &issuer)).await;
+    let answers = thousand_at_once(&gateway, &issuer).await;
+    // Without a key nobody can say that a token is bad.
+    assert!(
+        answers.iter().all(|status| matches!(status, 200 | 503)),
+        "{answers:?}"
+    );
+    let admitted = answers.iter().filter(|status| **status == 200).count();
+    assert_eq!(service.request_count(), admitted);
+    let gateway = gateway.until_ready().await;
+    let answers = thousand_at_once(&gateway, &issuer).await;
+    assert!(answers.iter().all(|status| *status == 200), "{answers:?}");
+    assert_eq!(issuer.key_set_fetches(), 1);
+}
+
+/// As many requests, each with a token of its own.
+async fn thousand_at_once(gateway: &Gateway, issuer: &Issuer) -> Vec<u16> {
+    let uri = gateway.url(ORDER);
+    let mut callers = JoinSet::new();
+    for _ in 0..10 {
+        let connection = Http2Connection::open(gateway.address("public")).await;
+        for number in 0..100 {
+            let token = issuer.token().scope("orders:read");
+            let token = token.claim("jti", json!(number.to_string())).sign();
+            let (mut connection, uri) = (connection.clone(), uri.clone());
+            callers.spawn(async move {
+                let credential = format!("Bearer {token}");
+                let headers = [("authorization", credential.as_str())];
+                connection.get(&uri, &headers).await.status
+            });
+        }
+    }
+    callers.join_all().await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,8 +15,8 @@ use crate::TlsOptions;
 
 type Body = BoxBody<Bytes, Infallible>;
 
-/// One HTTP/2 connection.
-#[derive(Debug)]
+/// One HTTP/2 connection. A clone is the same one, for requests side by side.
+#[derive(Debug, Clone)]
 pub struct Http2Connection {
     sender: SendRequest<Body>,
 }
