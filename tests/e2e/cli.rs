@@ -296,11 +296,16 @@ async fn explain_says_what_would_happen_to_a_request() {
     assert!(nowhere.stdout.contains("route_not_found"), "{nowhere:?}");
     let opened = explain(&["GET", "wss://api.acme.example/chat"], String::new()).await;
     assert_eq!(opened.status, Some(0), "{opened:?}");
-    let not_here = explain(&["GET", "wss://api.acme.example/files/a"], String::new()).await;
-    assert!(
-        not_here.stdout.contains("403 websocket_not_allowed"),
-        "{not_here:?}"
-    );
+    for not_here in [
+        &["GET", "wss://api.acme.example/files/a"],
+        &["GET", "WS://api.acme.example/files/a"],
+    ] {
+        let not_here = explain(not_here, String::new()).await;
+        assert!(
+            not_here.stdout.contains("403 websocket_not_allowed"),
+            "{not_here:?}"
+        );
+    }
     let contested = explain(&["GET", "https://api.acme.example/files/a/"], String::new()).await;
     for expected in ["path_ambiguous", "one-file", "parts-of-files"] {
         assert!(contested.stdout.contains(expected), "{}", contested.stdout);

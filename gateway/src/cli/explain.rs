@@ -198,7 +198,12 @@ impl Explain {
     fn request(&self) -> anyhow::Result<RequestHeader> {
         let uri = self.url.parse::<Uri>();
         let scheme = uri.as_ref().ok().and_then(Uri::scheme_str);
-        let asks_for_websocket = scheme.is_some_and(|it| it == "ws" || it == "wss");
+        // In any case (RFC 3986 §3.1).
+        let asks_for_websocket = scheme.is_some_and(|it| {
+            ["ws", "wss"]
+                .iter()
+                .any(|name| name.eq_ignore_ascii_case(it))
+        });
         let (target, authority) = match &uri {
             Ok(uri) if uri.scheme().is_some() => {
                 let after_scheme = self.url.split_once("://").map_or("", |(_, rest)| rest);
