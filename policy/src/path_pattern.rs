@@ -1,3 +1,4 @@
+use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
@@ -58,9 +59,9 @@ impl PathPattern {
         };
         let longest = self.segments.len().max(other.segments.len());
         (0..longest)
-            .map(|at| (rank(self.segments.get(at)), rank(other.segments.get(at))))
-            .find(|(mine, theirs)| mine != theirs)
-            .is_some_and(|(mine, theirs)| mine < theirs)
+            .map(|at| rank(self.segments.get(at)).cmp(&rank(other.segments.get(at))))
+            .find(|order| order.is_ne())
+            .is_some_and(Ordering::is_lt)
     }
 
     /// The pattern of the paths that belong to both, if there are any.

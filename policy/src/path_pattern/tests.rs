@@ -19,6 +19,12 @@ fn patterns_overlap_where_one_path_belongs_to_both() {
 }
 
 #[test]
+fn pattern_is_shown_as_it_was_written() {
+    let text = "/a/{id}/{*rest}";
+    assert_eq!(text.parse::<PathPattern>().unwrap().to_string(), text);
+}
+
+#[test]
 fn pattern_is_within_one_that_has_all_of_its_paths() {
     for (one, wider, expected) in [
         ("/a", "/a", true),
