@@ -3,7 +3,7 @@
 use reqwest::Client;
 use serde::Deserialize;
 
-use super::fetch::{self, FetchError};
+use super::fetch::{self, FetchError, Place};
 
 /// What is read of the metadata; the rest is not this gateway's business.
 #[derive(Deserialize)]
@@ -19,24 +19,24 @@ pub enum DiscoveryError {
     #[error("`{url}`: {error}")]
     Fetch {
         /// The place that was tried last.
-        url: String,
+        url: Place,
         /// What was wrong there.
         error: FetchError,
     },
     /// Not metadata.
     #[error("`{0}` is no metadata with `issuer` and `jwks_uri`")]
-    Malformed(String),
+    Malformed(Place),
     /// Metadata of somebody else, who could bring keys of their own (RFC 8414 §3.3).
     #[error("`{url}` is the metadata of `{found}`")]
     OtherIssuer {
         /// Where it was found.
-        url: String,
+        url: Place,
         /// Whose it is.
-        found: String,
+        found: Place,
     },
     /// Keys that anybody on the way could replace.
     #[error("`jwks_uri` is `{0}`, which is neither HTTPS nor on loopback")]
-    Insecure(String),
+    Insecure(Place),
 }
 
 /// Finds the address of the key set of `issuer`, trying each of `metadata_urls`.
@@ -49,39 +49,34 @@ pub(crate) async fn key_set_url(
     metadata_urls: &[String],
     allow_http: bool,
 ) -> Result<String, DiscoveryError> {
-    let mut failure = DiscoveryError::Malformed(String::new());
+    let mut failure = DiscoveryError::Malformed(Place::of(issuer));
     for url in metadata_urls {
         let document = match fetch::document(client, url).await {
             Ok(document) => document,
             Err(error) => {
                 failure = DiscoveryError::Fetch {
-                    url: url.clone(),
+                    url: Place::of(url),
                     error,
                 };
                 continue;
             }
         };
         let Ok(metadata) = serde_json::from_slice::<Metadata>(&document) else {
-            failure = DiscoveryError::Malformed(url.clone());
+            failure = DiscoveryError::Malformed(Place::of(url));
             continue;
         };
         if metadata.issuer != issuer {
             return Err(DiscoveryError::OtherIssuer {
-                url: url.clone(),
-                found: shortened(&metadata.issuer),
+                url: Place::of(url),
+                found: Place::of(&metadata.issuer),
             });
         }
         if !allow_http && !is_safe(&metadata.jwks_uri) {
-            return Err(DiscoveryError::Insecure(shortened(&metadata.jwks_uri)));
+            return Err(DiscoveryError::Insecure(Place::of(&metadata.jwks_uri)));
         }
         return Ok(metadata.jwks_uri);
     }
     Err(failure)
-}
-
-/// For a message: the other side wrote it.
-fn shortened(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(200).collect()
 }
 
 /// HTTPS, or a loopback address. `https://user@…` is neither.

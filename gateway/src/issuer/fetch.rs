@@ -1,12 +1,13 @@
 //! Reading a JSON document of an authorization server: bounded in bytes and time, no redirects, no
 //! proxies from the environment, and only the certificate authorities that the configuration names.
 
+use std::fmt;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use portcullis_config as config;
 use reqwest::redirect::Policy;
-use reqwest::{Certificate, Client, header};
+use reqwest::{Certificate, Client, Url, header};
 
 /// For a connection, the TLS handshake included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -14,6 +15,34 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest document. A key set of a hundred RSA keys has less than half of that.
 const MAX_BYTES: usize = 256 * 1024;
+/// Longest text of a place.
+const MAX_PLACE: usize = 200;
+
+/// A URL as it is told: where it leads, without what may be a credential.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place(String);
+
+impl Place {
+    /// Of a URL, which the other side may have written.
+    pub(crate) fn of(url: &str) -> Self {
+        let Ok(mut url) = Url::parse(url) else {
+            return Self("no URL".to_owned());
+        };
+        let has_query = url.query().is_some();
+        // Errors are about URLs that cannot have these.
+        let _ = url.set_username("");
+        let _ = url.set_password(None);
+        url.set_fragment(None);
+        url.set_query(has_query.then_some("..."));
+        Self(url.as_str().chars().take(MAX_PLACE).collect())
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
 
 /// Why a document could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -96,4 +125,29 @@ fn transport(error: &reqwest::Error) -> FetchError {
     } else {
         words
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Place;
+
+    #[test]
+    fn place_is_told_without_what_may_be_a_credential() {
+        for (url, told) in [
+            ("https://idp.example/keys", "https://idp.example/keys"),
+            (
+                "https://alice:secret@idp.example/keys?key=secret#secret",
+                "https://idp.example/keys?...",
+            ),
+            (
+                "http://127.0.0.1:8080/keys?",
+                "http://127.0.0.1:8080/keys?...",
+            ),
+            ("secret", "no URL"),
+        ] {
+            assert_eq!(Place::of(url).to_string(), told);
+        }
+        let long = format!("https://idp.example/{}", "k".repeat(1000));
+        assert_eq!(Place::of(&long).to_string().len(), 200);
+    }
 }

@@ -18,7 +18,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::discovery::{self, DiscoveryError};
-use super::fetch::{self, FetchError};
+use super::fetch::{self, FetchError, Place};
 use crate::telemetry::metrics::IssuerMetrics;
 use crate::telemetry::metrics::labels::UnknownKeyId;
 
@@ -124,9 +124,9 @@ enum RefreshError {
     #[error(transparent)]
     Discovery(#[from] DiscoveryError),
     #[error("`{url}`: {error}")]
-    Fetch { url: String, error: FetchError },
+    Fetch { url: Place, error: FetchError },
     #[error("`{url}`: {error}")]
-    Invalid { url: String, error: InvalidKeySet },
+    Invalid { url: Place, error: InvalidKeySet },
 }
 
 impl KeySetCache {
@@ -469,11 +469,17 @@ async fn read(identity: &Identity, client: &Client) -> Result<(KeySet, Bytes), R
     };
     let document = match fetch::document(client, &url).await {
         Ok(document) => document,
-        Err(error) => return Err(RefreshError::Fetch { url, error }),
+        Err(error) => {
+            let url = Place::of(&url);
+            return Err(RefreshError::Fetch { url, error });
+        }
     };
     match KeySet::parse(&document) {
         Ok(keys) => Ok((keys, document)),
-        Err(error) => Err(RefreshError::Invalid { url, error }),
+        Err(error) => {
+            let url = Place::of(&url);
+            Err(RefreshError::Invalid { url, error })
+        }
     }
 }
 
