@@ -9,6 +9,7 @@ use crate::downstream::request::{Arrived, check_length};
 use crate::exchange::Exchange;
 use crate::gateway::Gateway;
 use crate::refusal::{Fault, Refusal};
+use crate::turns::Turns;
 use crate::websocket::handshake;
 
 /// A request in, a permit or a refusal out.
@@ -19,6 +20,7 @@ pub(crate) async fn admit(
     header: &RequestHeader,
     exchange: &mut Exchange,
     gateway: &Gateway,
+    verifications: &Turns,
 ) -> Result<Permit, Refusal> {
     let snapshot = std::sync::Arc::clone(exchange.snapshot());
     let limits = &snapshot.config().limits;
@@ -45,6 +47,7 @@ pub(crate) async fn admit(
             let caller = Caller {
                 address: exchange.answerable_address(),
                 failures: gateway.failures(),
+                turns: verifications,
             };
             Some(access_token::authenticate(&snapshot, token, now, caller).await?) // who that is
         }

@@ -32,4 +32,5 @@ pub mod snapshot;
 pub mod telemetry;
 pub mod upstream;
 mod websocket;
+mod turns;
 mod workers;

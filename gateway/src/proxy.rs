@@ -27,6 +27,7 @@ use crate::exchange::{Exchange, RequestLine};
 use crate::gateway::Gateway;
 use crate::refusal::{Fault, Refusal};
 use crate::telemetry::metrics::labels::UpstreamFailure;
+use crate::turns::Turns;
 use crate::upstream::request::{self, ForwardAuthorization, Injected};
 use crate::websocket::tunnel::Tunnel;
 use crate::websocket::{handshake, service};
@@ -42,11 +43,17 @@ pub struct Proxy {
     gateway: Arc<Gateway>,
     /// For WebSockets, each of which has a connection of its own.
     connector: TransportConnector,
+    /// Of the tokens that come to this worker.
+    verifications: Turns,
 }
 
 impl Proxy {
-    pub(crate) const fn new(gateway: Arc<Gateway>, connector: TransportConnector) -> Self {
-        Self { gateway, connector }
+    pub(crate) fn new(gateway: Arc<Gateway>, connector: TransportConnector) -> Self {
+        Self {
+            gateway,
+            connector,
+            verifications: Turns::default(),
+        }
     }
 
     /// Makes the service's handshake of a permitted request, and relays what comes of it. The WebSocket
@@ -135,7 +142,8 @@ impl ProxyHttp for Proxy {
     ) -> Result<bool> {
         let connection = Connection::of(session).map(Arc::clone);
         exchange.arrive(session.req_header(), connection.as_ref());
-        match admission::admit(session.req_header(), exchange, &self.gateway).await {
+        let header = session.req_header();
+        match admission::admit(header, exchange, &self.gateway, &self.verifications).await {
             Ok(permit) => {
                 exchange.admit(permit);
                 if handshake::is_asked_for(session.req_header()) {

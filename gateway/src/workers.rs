@@ -11,8 +11,8 @@ use pingora_proxy::HttpProxy;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
-use crate::downstream::handshake_turns::HandshakeTurns;
 use crate::proxy::Proxy;
+use crate::turns::Turns;
 
 /// What is left at the end has been cut off already.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(100);
@@ -28,7 +28,7 @@ pub(crate) struct Worker {
     /// To put a connection on it.
     pub(crate) runtime: Handle,
     pub(crate) proxy: Arc<HttpProxy<Proxy>>,
-    pub(crate) handshakes: HandshakeTurns,
+    pub(crate) handshakes: Turns,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -76,7 +76,7 @@ impl Worker {
         Ok(Self {
             runtime: handle,
             proxy: Arc::new(proxy),
-            handshakes: HandshakeTurns::default(),
+            handshakes: Turns::default(),
             stop: Some(stop),
             thread: Some(thread),
         })

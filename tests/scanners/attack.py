@@ -55,7 +55,8 @@ class Attack:
         for way, found in busy.items():
             before = self.quiet[way]["p99_ms"] or 0
             bound = max(2 * before, patience_ms)
-            figures |= {f"{way}_p99_quiet_ms": before, f"{way}_p99_ms": found["p99_ms"],
+            figures |= {f"{way}_p50_quiet_ms": self.quiet[way]["p50_ms"], f"{way}_p50_ms": found["p50_ms"],
+                        f"{way}_p99_quiet_ms": before, f"{way}_p99_ms": found["p99_ms"],
                         f"{way}_worst_ms": found["worst_ms"], f"{way}_served": found["served"],
                         f"{way}_failed": sum(found["failed"].values())}
             if way == "direct":

@@ -11,6 +11,7 @@ import traceback
 import attack
 import clients
 import floods
+import forged
 import handshakes
 import logs
 import results
@@ -27,6 +28,7 @@ TOOLS = {
     "sslyze": tls.run_sslyze,
     "floods": floods.run,
     "handshakes": handshakes.run,
+    "forged": forged.run,
     "slowhttptest": slow.run,
 }
 
@@ -35,7 +37,7 @@ def parse_arguments():
     parser = argparse.ArgumentParser(prog="tests/scanners/run", description=__doc__)
     parser.add_argument("--only", metavar="NAMES", default="", help="of " + ", ".join(TOOLS))
     parser.add_argument("--match", metavar="TEXT", default="",
-                        help="of floods, handshakes and slowhttptest, only the attacks with this in their name")
+                        help="of floods, handshakes, forged and slowhttptest, only the attacks with this in their name")
     parser.add_argument("--soak", metavar="MINUTES", type=float, help="only the soak, this long")
     parser.add_argument("--patience", metavar="MS", type=float, default=250,
                         help="a good caller's p99 may be this, or twice what it was before (default: 250)")

@@ -90,8 +90,8 @@ def judge(world, forged):
     return results.Row("MyJWT", "forged tokens", faults, notes=[note] if not faults else [])
 
 
-def ask(world, token):
-    request = urllib.request.Request(world.url("plain", "/orders/1"), headers={"Authorization": f"Bearer {token}"})
+def ask(world, token, path="/orders/1"):
+    request = urllib.request.Request(world.url("plain", path), headers={"Authorization": f"Bearer {token}"})
     try:
         with urllib.request.urlopen(request, timeout=10) as response:
             return response.status

@@ -49,26 +49,31 @@ routes:
     match: { path: "/orders/{*rest}" }
     upstream: orders
     require: { scopes: ["orders:read"] }
+  - name: guarded
+    match: { path: "/guarded/{*rest}" }
+    upstream: attacked
+    require: { scopes: ["orders:read"] }
   - { name: public, match: { path: "/public/{*rest}" }, upstream: attacked, public: true }
 """
 
 
 class World:
-    """A gateway that serves. Use it with `with`."""
+    """A gateway that serves. Use it with `with`. On one `processor` it has one worker."""
 
-    def __init__(self, folder, binary):
+    def __init__(self, folder, binary, processor=None):
         self.folder, self.data = folder, os.path.join(folder, "data")
         os.umask(0o077)  # whoever reads a private key wants it private
         mint.mint(self.data, TOKENS)
         with open(self.file("cases.json")) as file:
             self.cases = json.load(file)
-        self.tokens = self._lines("rs256.500")
-        self.bad_tokens = self._lines("rs256.bad")
+        self.tokens = self.lines("rs256.500")
+        self.bad_tokens = self.lines("rs256.bad")
         self.programs = []
         # Two, so that the one which is attacked keeps nobody waiting at the other.
         self.orders, self.attacked = self._start_service("orders"), self._start_service("attacked")
         self.issuer = self._start_service("issuer", self.data)
-        self.gateway = self._start_gateway(binary)
+        pinned = [] if processor is None else ["taskset", "-c", str(processor)]
+        self.gateway = self._start_gateway([*pinned, binary])
 
     def __enter__(self):
         return self
@@ -89,6 +94,10 @@ class World:
 
     def file(self, name):
         return os.path.join(self.data, name)
+
+    def lines(self, name):
+        with open(self.file(name)) as file:
+            return file.read().split()
 
     @property
     def token(self):
@@ -134,10 +143,6 @@ class World:
         with open(os.path.join(self.folder, "access.log"), errors="replace") as file:
             yield from file
 
-    def _lines(self, name):
-        with open(self.file(name)) as file:
-            return file.read().split()
-
     def _start(self, name, command, **options):
         with open(os.path.join(self.folder, f"{name}.log"), "ab") as log:
             program = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=log,
@@ -151,7 +156,7 @@ class World:
         program.port = int(program.stdout.readline())
         return program
 
-    def _start_gateway(self, binary):
+    def _start_gateway(self, program):
         for name, text in (
             ("policy.yaml", POLICY),
             ("portcullis.yaml", CONFIG.format(
@@ -163,7 +168,7 @@ class World:
                 file.write(text)
         ready = os.path.join(self.folder, "ready.json")
         program = self._start("gateway", [
-            binary, "run", "--config", "portcullis.yaml", "--log-level", "warn", "--ready-file", ready,
+            *program, "run", "--config", "portcullis.yaml", "--log-level", "warn", "--ready-file", ready,
         ], stdout=subprocess.DEVNULL)
         end = time.monotonic() + START_TIMEOUT
         while not os.path.exists(ready):

@@ -13,6 +13,10 @@ use crate::issuer::key_set_cache::{LoadedKeySet, UnknownKey};
 use crate::refusal::{Fault, Refusal};
 use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::labels::TokenVerification;
+use crate::turns::Turns;
+
+/// Tokens that wait for their turn on one worker: the last of them waits for about half a second.
+const MAX_WAITING: usize = 4096;
 
 /// Whom a verification is done for, and what it has cost so far.
 #[derive(Debug, Clone, Copy)]
@@ -20,6 +24,8 @@ pub(crate) struct Caller<'f> {
     /// `None`: a proxy that speaks for many, and does not say for whom.
     pub(crate) address: Option<IpAddr>,
     pub(crate) failures: &'f Failures,
+    /// The verifications of the worker that it is connected to.
+    pub(crate) turns: &'f Turns,
 }
 
 impl Caller<'_> {
@@ -39,10 +45,12 @@ impl Caller<'_> {
     }
 }
 
-/// Who presents `token`, in the terms of `snapshot`.
+/// Who presents `token`, in the terms of `snapshot`. Signatures are verified in turns, and callers whose token is
+/// remembered wait for none.
 ///
 /// # Errors
-/// What is wrong with the token; [`Fault::KeysUnavailable`] when nobody can say.
+/// What is wrong with the token; [`Fault::KeysUnavailable`] when nobody can say, [`Fault::Overloaded`] when too
+/// many wait to be told.
 pub(crate) async fn authenticate(
     snapshot: &Snapshot,
     token: &str,
@@ -50,36 +58,59 @@ pub(crate) async fn authenticate(
     caller: Caller<'_>,
 ) -> Result<Arc<Principal>, Refusal> {
     let hash = TokenHash::of(token);
-    if let Some(remembered) = snapshot.tokens().get(&hash) {
-        let key_sets = snapshot.key_set_cache(remembered.principal.issuer())?;
-        let is_expired = remembered.principal.is_expired(now);
-        // A key that was withdrawn, or a set that grew too old, takes its tokens along.
-        if key_sets.is_current(&remembered.key_set) && !is_expired {
-            key_sets.metrics().token_judged(TokenVerification::Cached);
-            return Ok(remembered.principal);
-        }
-        snapshot.tokens().remove(&hash);
+    if let Some(principal) = remembered(snapshot, &hash, now)? {
+        return Ok(principal);
     }
     caller.may_try(snapshot)?;
     let presented = PresentedToken::parse(token)?;
     let (issuer, _) = presented.issuer(snapshot.issuers())?;
     let key_sets = snapshot.key_set_cache(issuer)?;
-    let verdict = verify(snapshot, key_sets, issuer, presented, token, now).await;
-    match verdict {
-        Ok(remembered) => {
-            key_sets.metrics().token_judged(TokenVerification::Verified);
-            let principal = Arc::clone(&remembered.principal);
-            snapshot.tokens().insert(hash, remembered);
-            Ok(principal)
-        }
-        Err(refusal) => {
-            if let Refusal::Denied(_) = refusal {
-                key_sets.metrics().token_judged(TokenVerification::Refused);
-                caller.has_failed();
-            }
-            Err(refusal)
-        }
+    if caller.turns.waiting() >= MAX_WAITING {
+        return Err(Fault::Overloaded.into());
     }
+    let judging = async {
+        // Meanwhile others may have used up the address's share, or have shown this very token.
+        caller.may_try(snapshot)?;
+        if let Some(principal) = remembered(snapshot, &hash, now)? {
+            return Ok(principal);
+        }
+        let verdict = verify(snapshot, key_sets, issuer, presented, token, now, caller).await;
+        match verdict {
+            Ok(remembered) => {
+                key_sets.metrics().token_judged(TokenVerification::Verified);
+                let principal = Arc::clone(&remembered.principal);
+                snapshot.tokens().insert(hash, remembered);
+                Ok(principal)
+            }
+            Err(refusal) => {
+                if let Refusal::Denied(_) = refusal {
+                    key_sets.metrics().token_judged(TokenVerification::Refused);
+                    caller.has_failed();
+                }
+                Err(refusal)
+            }
+        }
+    };
+    caller.turns.begin(judging).await
+}
+
+/// Whom a token speaks for that was verified before, and still is good.
+fn remembered(
+    snapshot: &Snapshot,
+    hash: &TokenHash,
+    now: UnixTime,
+) -> Result<Option<Arc<Principal>>, Refusal> {
+    let Some(remembered) = snapshot.tokens().get(hash) else {
+        return Ok(None);
+    };
+    let key_sets = snapshot.key_set_cache(remembered.principal.issuer())?;
+    // A key that was withdrawn, or a set that grew too old, takes its tokens along.
+    if key_sets.is_current(&remembered.key_set) && !remembered.principal.is_expired(now) {
+        key_sets.metrics().token_judged(TokenVerification::Cached);
+        return Ok(Some(remembered.principal));
+    }
+    snapshot.tokens().remove(hash);
+    Ok(None)
 }
 
 async fn verify(
@@ -89,6 +120,7 @@ async fn verify(
     presented: PresentedToken<'_>,
     token: &str,
     now: UnixTime,
+    caller: Caller<'_>,
 ) -> Result<Remembered, Refusal> {
     let key_set = key_sets.current().ok_or(Fault::KeysUnavailable)?;
     let key_id = presented.key_id().map(Box::<str>::from);
@@ -102,8 +134,10 @@ async fn verify(
         UnknownKey::LookAgain => {
             let key_set = key_sets.current().ok_or(Fault::KeysUnavailable)?;
             let presented = PresentedToken::parse(token)?;
-            verify_with(snapshot, issuer, presented, key_set, now)
-                .map_err(|(denial, _)| denial.into())
+            // Everybody who has waited for the keys comes at once.
+            let again = async { verify_with(snapshot, issuer, presented, key_set, now) };
+            let verdict = caller.turns.begin(again).await;
+            verdict.map_err(|(denial, _)| denial.into())
         }
     }
 }

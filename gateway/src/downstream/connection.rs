@@ -5,9 +5,11 @@
 //! a connection, and nothing that two parsers could read differently reaches one.
 
 use std::any::Any;
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -25,6 +27,7 @@ use portcullis_policy::{Denial, Host};
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
+use tokio::task::yield_now;
 
 use super::body_clock;
 use super::connections::Load;
@@ -147,7 +150,7 @@ pub(crate) async fn serve_http1(
         };
         let head = tokio::select! {
             biased;
-            head = head::read(&mut stream, alarm.as_mut(), (patience, head_timeout), &limits) => head,
+            head = after_others(reading) => head,
             () = stopped.as_mut() => Head::Ended,
         };
         let (mut bytes, end, body) = match head {
@@ -247,6 +250,19 @@ pub(crate) async fn serve_http2(
         options: {
             let mut options = HttpServerOptions::default();
             options.h2_idle_timeout = Some(limits.idle_timeout);
+/// Where the next request is there already, others go first: a caller who sends one after the other without
+/// waiting for answers would have the worker to itself.
+async fn after_others<T>(reading: impl Future<Output = T>) -> T {
+    let mut reading = pin!(reading);
+    match poll_fn(|context| Poll::Ready(reading.as_mut().poll(context))).await {
+        Poll::Ready(read) => {
+            yield_now().await;
+            read
+        }
+        Poll::Pending => reading.await,
+    }
+}
+
             options
         },
         limits: http2_options(limits),

@@ -18,7 +18,6 @@ use tokio_rustls::rustls::server::Acceptor;
 
 use super::connection::{Connection, ConnectionTls, serve_http1, serve_http2};
 use super::connections::{Connections, OpenConnection, Slot};
-use super::handshake_turns::HandshakeTurns;
 use super::inbound::Inbound;
 use super::stream::{ClientStream, Transport};
 use super::tls::ListenerTls;
@@ -26,6 +25,7 @@ use crate::gateway::Gateway;
 use crate::proxy::Proxy;
 use crate::telemetry::metrics::ListenerMetrics;
 use crate::telemetry::metrics::labels::Handshake;
+use crate::turns::Turns;
 use crate::workers::Workers;
 
 /// What every HTTP/2 connection begins with (RFC 9113 §3.4).
@@ -129,7 +129,7 @@ impl Listener {
         peer: SocketAddr,
         open: &OpenConnection,
         proxy: &Arc<HttpProxy<Proxy>>,
-        handshakes: &HandshakeTurns,
+        handshakes: &Turns,
     ) {
         // What the connection needs of its generation is copied: one that stays open for days must
         // not keep the generation alive.
@@ -173,7 +173,7 @@ impl Listener {
         tcp: TcpStream,
         tls: &ListenerTls,
         limits: &Limits,
-        turns: &HandshakeTurns,
+        turns: &Turns,
     ) -> Option<(Transport, Option<ConnectionTls>, Spoken)> {
         match timeout(limits.handshake_timeout, handshake(tcp, tls, turns)).await {
             Ok(Ok((transport, facts, spoken))) => {
@@ -262,7 +262,7 @@ async fn first_bytes(transport: &mut Transport) -> io::Result<Bytes> {
 async fn handshake(
     tcp: TcpStream,
     tls: &ListenerTls,
-    turns: &HandshakeTurns,
+    turns: &Turns,
 ) -> io::Result<(Transport, ConnectionTls, Spoken)> {
     let start = LazyConfigAcceptor::new(Acceptor::default(), tcp).await?;
     let entry = tls

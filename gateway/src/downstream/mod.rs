@@ -9,7 +9,6 @@ pub(crate) mod connections;
 mod control_frames;
 pub mod credential;
 pub mod forwarding;
-pub(crate) mod handshake_turns;
 pub mod head;
 pub(crate) mod inbound;
 pub mod listener;
