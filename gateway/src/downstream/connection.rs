@@ -24,10 +24,11 @@ use pingora_core::server::ShutdownWatch;
 use pingora_proxy::{HttpProxy, Session};
 use portcullis_config::{ClientCertificates, Limits};
 use portcullis_policy::{Denial, Host};
+use rustls::pki_types::CertificateDer;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
 use tokio::task::yield_now;
+use tokio::time::{Instant, sleep};
 
 use super::body_clock;
 use super::connections::Load;
@@ -35,7 +36,7 @@ use super::head::{self, Head};
 use super::inbound::Inbound;
 use super::response;
 use super::stream::ClientStream;
-use super::tls::ListenerTls;
+use super::tls::{Entry, ListenerTls};
 use crate::exchange::{Exchange, RequestLine};
 use crate::proxy::Proxy;
 use crate::snapshot::Snapshot;
@@ -62,9 +63,67 @@ pub struct Connection {
 #[derive(Debug)]
 pub(crate) struct ConnectionTls {
     /// Whether the caller was asked for a certificate, and whose it could be.
-    pub(crate) client_certificates: ClientCertificates,
-    /// Whether it showed one.
-    pub(crate) has_client_certificate: bool,
+    client_certificates: ClientCertificates,
+    /// What it has shown, with the key to it; empty for nothing.
+    chain: Box<[CertificateDer<'static>]>,
+    /// The rule that the chain was judged by last, where that is another one, and the verdict.
+    judged: Mutex<Option<(ClientCertificates, bool)>>,
+}
+
+impl ConnectionTls {
+    pub(crate) const fn new(
+        client_certificates: ClientCertificates,
+        chain: Box<[CertificateDer<'static>]>,
+    ) -> Self {
+        Self {
+            client_certificates,
+            chain,
+            judged: Mutex::new(None),
+        }
+    }
+
+    /// Whether `entry` would have let this caller in.
+    fn satisfies(&self, entry: &Entry) -> bool {
+        let now = &entry.client_certificates;
+        match (&self.client_certificates, now) {
+            (ClientCertificates::Off, ClientCertificates::Off) => true,
+            (ClientCertificates::Optional(_), ClientCertificates::Optional(_))
+                if self.chain.is_empty() =>
+            {
+                true
+            }
+            (ClientCertificates::Optional(then), ClientCertificates::Optional(now))
+            | (ClientCertificates::Required(then), ClientCertificates::Required(now))
+                if is_within(then, now) =>
+            {
+                true
+            }
+            (ClientCertificates::Optional(_), ClientCertificates::Optional(_))
+            | (ClientCertificates::Required(_), ClientCertificates::Required(_)) => {
+                self.is_vouched_for(entry)
+            }
+            (
+                ClientCertificates::Off
+                | ClientCertificates::Optional(_)
+                | ClientCertificates::Required(_),
+                _,
+            ) => false,
+        }
+    }
+
+    /// Authorities have changed: who is vouched for by one that has stayed need not connect anew. That is a
+    /// signature or two, once for each change.
+    fn is_vouched_for(&self, entry: &Entry) -> bool {
+        let mut judged = self.judged.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((rule, verdict)) = &*judged
+            && *rule == entry.client_certificates
+        {
+            return *verdict;
+        }
+        let verdict = entry.vouches_for(&self.chain);
+        *judged = Some((entry.client_certificates.clone(), verdict));
+        verdict
+    }
 }
 
 impl Connection {
@@ -92,23 +151,9 @@ impl Connection {
             (Some(_), None) => return Err(Denial::AuthorityMisdirected),
             (None, _) => return Ok(()),
         };
-        let asked = &tls.client_certificates;
-        let demanded = listener.client_certificates(host.as_str());
-        let is_met = match (asked, demanded) {
-            (ClientCertificates::Off, ClientCertificates::Off) => true,
-            (ClientCertificates::Optional(then), ClientCertificates::Optional(now)) => {
-                !tls.has_client_certificate || is_within(then, now)
-            }
-            (ClientCertificates::Required(then), ClientCertificates::Required(now)) => {
-                is_within(then, now)
-            }
-            (
-                ClientCertificates::Off
-                | ClientCertificates::Optional(_)
-                | ClientCertificates::Required(_),
-                _,
-            ) => false,
-        };
+        let is_met = listener
+            .entry(Some(host.as_str()))
+            .is_some_and(|entry| tls.satisfies(entry));
         if is_met {
             Ok(())
         } else {
@@ -148,6 +193,12 @@ pub(crate) async fn serve_http1(
             None => (first_patience, None),
             Some(_) => (limits.idle_timeout, Some(limits.header_timeout)),
         };
+        let reading = head::read(
+            &mut stream,
+            alarm.as_mut(),
+            (patience, head_timeout),
+            &limits,
+        );
         let head = tokio::select! {
             biased;
             head = after_others(reading) => head,
@@ -196,6 +247,19 @@ pub(crate) async fn serve_http1(
             tunnel.run(stream, stopped).await;
             return;
         }
+    }
+}
+
+/// Where the next request is there already, others go first: a caller who sends one after the other without
+/// waiting for answers would have the worker to itself.
+async fn after_others<T>(reading: impl Future<Output = T>) -> T {
+    let mut reading = pin!(reading);
+    match poll_fn(|context| Poll::Ready(reading.as_mut().poll(context))).await {
+        Poll::Ready(read) => {
+            yield_now().await;
+            read
+        }
+        Poll::Pending => reading.await,
     }
 }
 
@@ -250,19 +314,6 @@ pub(crate) async fn serve_http2(
         options: {
             let mut options = HttpServerOptions::default();
             options.h2_idle_timeout = Some(limits.idle_timeout);
-/// Where the next request is there already, others go first: a caller who sends one after the other without
-/// waiting for answers would have the worker to itself.
-async fn after_others<T>(reading: impl Future<Output = T>) -> T {
-    let mut reading = pin!(reading);
-    match poll_fn(|context| Poll::Ready(reading.as_mut().poll(context))).await {
-        Poll::Ready(read) => {
-            yield_now().await;
-            read
-        }
-        Poll::Pending => reading.await,
-    }
-}
-
             options
         },
         limits: http2_options(limits),

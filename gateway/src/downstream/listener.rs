@@ -273,12 +273,10 @@ async fn handshake(
         .begin(start.into_stream(Arc::clone(&entry.server)))
         .await?;
     let (_, session) = stream.get_ref();
-    let facts = ConnectionTls {
-        client_certificates: entry.client_certificates.clone(),
-        has_client_certificate: session
-            .peer_certificates()
-            .is_some_and(|chain| !chain.is_empty()),
-    };
+    let facts = ConnectionTls::new(
+        entry.client_certificates.clone(),
+        session.peer_certificates().unwrap_or_default().into(),
+    );
     let spoken = match session.alpn_protocol() {
         Some(b"h2") => Spoken::Http2,
         Some(_) | None => Spoken::Http1,

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use portcullis_config as config;
 use portcullis_config::ClientCertificates;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{
     ClientHello, ResolvesServerCert, ServerSessionMemoryCache, WebPkiClientVerifier,
 };
@@ -29,6 +31,21 @@ pub struct ListenerTls {
 pub(crate) struct Entry {
     pub(crate) server: Arc<ServerConfig>,
     pub(crate) client_certificates: ClientCertificates,
+    /// What judges them; `None` where nobody is asked for one.
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
+}
+
+impl Entry {
+    /// Whether one of its authorities vouches for a caller who has shown `chain`, and the key to it, in a
+    /// handshake under another rule.
+    pub(crate) fn vouches_for(&self, chain: &[CertificateDer<'_>]) -> bool {
+        let (Some(verifier), Some((leaf, rest))) = (&self.verifier, chain.split_first()) else {
+            return false;
+        };
+        verifier
+            .verify_client_cert(leaf, rest, UnixTime::now())
+            .is_ok()
+    }
 }
 
 impl fmt::Debug for ListenerTls {
@@ -59,9 +76,11 @@ impl ListenerTls {
                 };
                 names.entry(name.to_owned()).or_insert(index);
             }
+            let verifier = verifier(&certificate.client_certificates)?;
             tls.entries.push(Entry {
-                server: server(certificate, settings.tls13_only)?,
+                server: server(certificate, verifier.as_ref(), settings.tls13_only)?,
                 client_certificates: certificate.client_certificates.clone(),
+                verifier,
             });
         }
         Ok(tls)
@@ -71,12 +90,6 @@ impl ListenerTls {
     pub(crate) fn entry(&self, name: Option<&str>) -> Option<&Entry> {
         let index = name.and_then(|name| self.index(name)).unwrap_or(0);
         self.entries.get(index)
-    }
-
-    /// The rule about callers' certificates under `name`.
-    pub(crate) fn client_certificates(&self, name: &str) -> &ClientCertificates {
-        self.entry(Some(name))
-            .map_or(&ClientCertificates::Off, |entry| &entry.client_certificates)
     }
 
     fn index(&self, name: &str) -> Option<usize> {
@@ -91,8 +104,31 @@ impl ListenerTls {
     }
 }
 
+fn verifier(
+    rule: &ClientCertificates,
+) -> Result<Option<Arc<dyn ClientCertVerifier>>, rustls::Error> {
+    let (trust, is_optional) = match rule {
+        ClientCertificates::Off => return Ok(None),
+        ClientCertificates::Optional(trust) => (trust, true),
+        ClientCertificates::Required(trust) => (trust, false),
+    };
+    let mut roots = RootCertStore::empty();
+    for authority in &**trust {
+        roots.add(CertificateDer::clone(authority))?;
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    let builder = match is_optional {
+        true => builder.allow_unauthenticated(),
+        false => builder,
+    };
+    let unusable = |error| rustls::Error::General(format!("client certificates: {error}"));
+    Ok(Some(builder.build().map_err(unusable)?))
+}
+
 fn server(
     certificate: &config::ServerCertificate,
+    verifier: Option<&Arc<dyn ClientCertVerifier>>,
     tls13_only: bool,
 ) -> Result<Arc<ServerConfig>, rustls::Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -101,30 +137,10 @@ fn server(
     } else {
         &[&TLS13, &TLS12]
     };
-    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_protocol_versions(versions)?;
-    let verifier = |trust: &[_]| {
-        let mut roots = RootCertStore::empty();
-        for authority in trust {
-            roots.add(rustls::pki_types::CertificateDer::clone(authority))?;
-        }
-        Ok::<_, rustls::Error>(WebPkiClientVerifier::builder_with_provider(
-            Arc::new(roots),
-            Arc::clone(&provider),
-        ))
-    };
-    let unusable = |error| rustls::Error::General(format!("client certificates: {error}"));
-    let builder = match &certificate.client_certificates {
-        ClientCertificates::Off => builder.with_no_client_auth(),
-        ClientCertificates::Optional(trust) => builder.with_client_cert_verifier(
-            verifier(trust)?
-                .allow_unauthenticated()
-                .build()
-                .map_err(unusable)?,
-        ),
-        ClientCertificates::Required(trust) => {
-            builder.with_client_cert_verifier(verifier(trust)?.build().map_err(unusable)?)
-        }
+    let builder = ServerConfig::builder_with_provider(provider).with_protocol_versions(versions)?;
+    let builder = match verifier {
+        None => builder.with_no_client_auth(),
+        Some(verifier) => builder.with_client_cert_verifier(Arc::clone(verifier)),
     };
     let mut server =
         builder.with_cert_resolver(Arc::new(Always(Arc::clone(&certificate.certified_key))));
