@@ -296,8 +296,13 @@ impl ProxyHttp for Proxy {
             error.set_retry(false);
             return error;
         }
-        // Nothing came from either side; the service was waiting for the rest of the request.
-        if *error.etype() == ErrorType::ReadTimedout && !session.as_mut().is_body_done() {
+        // Nothing came from either side; the service was waiting for the rest of the request. Over HTTP/2
+        // Pingora's patience is not renewed by what the caller sends.
+        let patience = exchange.response_timeout();
+        if *error.etype() == ErrorType::ReadTimedout
+            && !session.as_mut().is_body_done()
+            && exchange.upload.is_silent_for(patience)
+        {
             error.as_down();
             error.set_retry(false);
             return error;

@@ -31,3 +31,4 @@ mod request_ids_and_forwarding;
 mod steps;
 mod upstreams;
 mod websockets;
+mod streams;

@@ -4,8 +4,9 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Request};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body_util::{BodyExt, Full, combinators::BoxBody};
+use hyper::body::Incoming;
 use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -109,11 +110,7 @@ impl Http2Connection {
             full.with_trailers(std::future::ready(Some(Ok(trailers))))
                 .boxed()
         };
-        self.sender.ready().await?;
-        let response = self
-            .sender
-            .send_request(request.body(body).unwrap())
-            .await?;
+        let response = self.begin(request.body(body).unwrap()).await?;
         let (parts, body) = response.into_parts();
         let collected = body.collect().await?;
         Ok(Http2Response {
@@ -122,5 +119,14 @@ impl Http2Connection {
             trailers: collected.trailers().cloned().unwrap_or_default(),
             body: collected.to_bytes().to_vec(),
         })
+    }
+
+    /// A request whose body may come bit by bit. Returns when the response begins.
+    ///
+    /// # Errors
+    /// When the stream is reset or the connection broken.
+    pub async fn begin(&mut self, request: Request<Body>) -> hyper::Result<Response<Incoming>> {
+        self.sender.ready().await?;
+        self.sender.send_request(request).await
     }
 }

@@ -60,7 +60,9 @@ pub struct Timeouts {
     pub connect: Option<HumanDuration>,
     /// For the TLS handshake, on top of `connect`. Answered with 504. Default: 5s.
     pub tls: Option<HumanDuration>,
-    /// For the response to begin, and the longest silence within it. Answered with 504. Default: 60s.
+    /// For the response to begin once the request is sent, and the longest silence before and within it. To
+    /// an `http2` service the time runs from the request's head, so an upload has to end within it. Answered
+    /// with 504. Default: 60s.
     pub response: Option<HumanDuration>,
     /// How long an idle connection is kept for the next request. Keep it below the service's own. Default: 50s.
     pub idle: Option<HumanDuration>,
