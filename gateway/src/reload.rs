@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::downstream::connections::Connections;
 use crate::gateway::{Gateway, diagnostic_status};
+use crate::process;
 use crate::snapshot::{BuildError, Snapshot};
 
 /// Between two looks at the files.
@@ -84,7 +86,7 @@ pub(crate) async fn run(
 async fn reload(gateway: &Arc<Gateway>, connections: &Connections) -> (Watched, Fingerprint) {
     let previous = gateway.snapshot();
     let before = Arc::clone(&previous);
-    let loading = tokio::task::spawn_blocking(move || {
+    let loading = process::in_background("reload", move || {
         let loaded = portcullis_config::reload(&before.config().path, before.config());
         let watched = match &loaded {
             Ok(config) => Watched::of_config(config),
@@ -97,11 +99,12 @@ async fn reload(gateway: &Arc<Gateway>, connections: &Connections) -> (Watched, 
         (next, watched, seen)
     });
     let (outcome, watched, seen) = match loading.await {
-        Ok(loaded) => loaded,
-        Err(_) => {
+        Ok(Some(loaded)) => loaded,
+        failed => {
             let watched = Watched::of_config(previous.config());
             let seen = watched.look().await;
-            (Err(Rejected::Defect), watched, seen)
+            let rejected = failed.err().map_or(Rejected::Defect, Rejected::Thread);
+            (Err(rejected), watched, seen)
         }
     };
     match outcome {
@@ -129,7 +132,7 @@ async fn reload(gateway: &Arc<Gateway>, connections: &Connections) -> (Watched, 
                     .iter()
                     .filter(|found| found.is_error())
                     .collect(),
-                Rejected::Build(_) | Rejected::Defect => Vec::new(),
+                Rejected::Build(_) | Rejected::Thread(_) | Rejected::Defect => Vec::new(),
             };
             for diagnostic in &diagnostics {
                 log_rejection(diagnostic);
@@ -158,6 +161,8 @@ enum Rejected {
     Diagnostics(Box<Diagnostics>),
     #[error(transparent)]
     Build(#[from] BuildError),
+    #[error("no thread to load it on: {0}")]
+    Thread(io::Error),
     #[error("loading it panicked, which is a defect of the gateway")]
     Defect,
 }
@@ -179,7 +184,8 @@ fn log_rejection(diagnostic: &Diagnostic) {
     );
 }
 
-/// Tells what is suspicious in a configuration in force, and which policy files are held back.
+/// Tells what is suspicious in a configuration in force, which policy files are held back, and what
+/// the system has too little of.
 pub(crate) fn report_config(config: &Config) {
     for warning in &config.warnings {
         tracing::warn!(
@@ -205,6 +211,7 @@ pub(crate) fn report_config(config: &Config) {
             );
         }
     }
+    process::report_descriptors(config);
 }
 
 /// Sockets are bound at the start: what has moved is told, and everything else is in force.

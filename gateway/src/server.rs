@@ -17,10 +17,12 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep};
 
 use crate::admin::Admin;
+use crate::clock;
 use crate::downstream::connections::{Connections, Cut};
 use crate::downstream::listener::Listener;
 use crate::gateway::{BoundListener, Gateway};
 use crate::overload;
+use crate::process;
 use crate::proxy::{MAX_ATTEMPTS, Proxy};
 use crate::reload;
 use crate::snapshot::{BuildError, Snapshot};
@@ -47,8 +49,8 @@ pub struct Server {
     connections: Arc<Connections>,
     is_stopping: watch::Sender<bool>,
     reloads: mpsc::Sender<reload::Request>,
-    /// Reloads, and looks at memory.
-    background: [AbortHandle; 2],
+    /// Reloads, and looks at memory and at the clock.
+    background: [AbortHandle; 3],
 }
 
 impl std::fmt::Debug for Server {
@@ -102,6 +104,7 @@ impl Server {
         // Both directions use aws-lc-rs; Pingora would install ring otherwise. An error says that
         // somebody was here before.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        process::raise_descriptor_limit();
         let mut sockets = Vec::new();
         let mut listeners = Vec::new();
         for listener in &config.listeners {
@@ -172,6 +175,7 @@ impl Server {
             Arc::clone(&gateway),
             Arc::clone(&connections),
         ));
+        let clock = tokio::spawn(clock::watch(metrics.clone()));
         gateway.serve();
         Ok(Self {
             gateway,
@@ -181,7 +185,7 @@ impl Server {
             connections,
             is_stopping,
             reloads,
-            background: [reloader.abort_handle(), overload.abort_handle()],
+            background: [reloader, overload, clock].map(|task| task.abort_handle()),
         })
     }
 

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use portcullis_e2e::{Caller, Connection, World, eventually};
+use tokio::time::Instant;
 
 use crate::steps::{bearer, request};
 
@@ -64,6 +65,49 @@ async fn validity_follows_the_clock_wherever_it_is_set() {
             answer.assert_refused(status, code);
         }
     }
+    set_clock("+3600");
+    world.gateway.wait_for_log("the clock was set").await;
+    let metrics = world.gateway.metrics().await;
+    assert!(metrics.value("portcullis_clock_steps_total", &[]) >= 1.0);
+    world.gateway.assert_healthy();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn validity_follows_a_clock_that_drifts_slowly() {
+    const LEEWAY: i64 = 30;
+    const LIFETIME: i64 = 300;
+    let (world, set_clock) = with_clock().await;
+    let token = world.token("orders:read");
+    // Shown when it is not valid only, so that it is never remembered.
+    let unseen = world.token("orders:read");
+    let issued = Instant::now();
+    let caller = Caller::new();
+    // Forth beyond its expiry, and back before it was issued.
+    let forth = (0..=400).step_by(5);
+    let back = (-60..=400).rev().step_by(5);
+    for drift in forth.chain(back) {
+        set_clock(&format!("{drift:+}"));
+        let elapsed = || i64::try_from(issued.elapsed().as_secs()).unwrap();
+        let before = drift + elapsed();
+        let answer = caller.get_with_token(&world.url("/orders/7"), &token).await;
+        let after = drift + elapsed();
+        let what = format!("{before} to {after} seconds after it was issued");
+        // Two seconds either way belong to how they are counted.
+        if before > LIFETIME + LEEWAY + 2 {
+            assert_eq!(answer.status, 401, "{what}");
+            answer.assert_refused(401, "token_expired");
+        } else if after < -LEEWAY - 2 {
+            assert_eq!(answer.status, 200, "it was valid before, {what}");
+            let answer = caller
+                .get_with_token(&world.url("/orders/7"), &unseen)
+                .await;
+            answer.assert_refused(401, "token_not_yet_valid");
+        } else if before > 2 - LEEWAY && after < LIFETIME + LEEWAY - 2 {
+            assert_eq!(answer.status, 200, "{what}");
+        }
+    }
+    let metrics = world.gateway.metrics().await;
+    assert_eq!(metrics.value("portcullis_panics_total", &[]), 0.0);
     world.gateway.assert_healthy();
 }
 

@@ -27,6 +27,7 @@ mod listeners;
 mod mutual_tls;
 mod networks;
 mod reload;
+mod process;
 mod request_ids_and_forwarding;
 mod steps;
 mod upstreams;

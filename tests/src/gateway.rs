@@ -264,13 +264,17 @@ impl GatewayBuilder {
         self
     }
 
-    /// Lets it have this many open files and no more, by util-linux's `prlimit`.
+    /// Lets it have this many open files and no more.
     #[must_use]
-    pub fn with_open_files(mut self, limit: u32) -> Self {
+    pub fn with_open_files(self, limit: u32) -> Self {
+        self.with_limit(&format!("--nofile={limit}:{limit}"))
+    }
+
+    /// Starts it under a limit, in the words of util-linux's `prlimit`.
+    #[must_use]
+    pub fn with_limit(mut self, limit: &str) -> Self {
         let mut command = Command::new("prlimit");
-        command
-            .arg(format!("--nofile={limit}:{limit}"))
-            .arg(portcullis_binary());
+        command.arg(limit).arg(portcullis_binary());
         self.launcher = Some(command);
         self
     }

@@ -18,6 +18,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use portcullis_config::Config;
 
+use crate::process;
+
 /// An API gateway that enforces OAuth 2.0 access tokens at the edge.
 #[derive(Debug, Parser)]
 #[command(name = "portcullis", version)]
@@ -70,6 +72,9 @@ impl Cli {
     /// Runs the command.
     #[must_use]
     pub fn run(self) -> ExitCode {
+        if let Err(error) = process::hide_memory() {
+            eprintln!("warning: memory may be written to core files: {error}");
+        }
         ExitCode::from(match self.command {
             Command::Run(run) => run.run(),
             Command::Check(check) => check.run(),

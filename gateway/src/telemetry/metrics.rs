@@ -85,6 +85,7 @@ struct Families {
     access_log_lines_dropped: IntCounter,
     log_lines_dropped: IntCounter,
     panics: IntCounter,
+    clock_steps: IntCounter,
 }
 
 /// The names that a generation configures: series of all others are removed.
@@ -302,6 +303,10 @@ impl Metrics {
                 "Lines of the operational log that were lost because standard error was too slow or failed.",
             )?,
             panics: counter("panics_total", "Panics; each is a defect of the gateway.")?,
+            clock_steps: counter(
+                "clock_steps_total",
+                "Times that the wall clock was set by a second or more.",
+            )?,
             registry: registry.clone(),
         };
         for result in Reload::ALL {
@@ -486,6 +491,11 @@ impl Metrics {
     #[must_use]
     pub fn log_lines_dropped(&self) -> IntCounter {
         self.0.log_lines_dropped.clone()
+    }
+
+    /// Records that the wall clock was set.
+    pub fn clock_stepped(&self) {
+        self.0.clock_steps.inc();
     }
 
     /// For the panic hook.

@@ -1,0 +1,54 @@
+//! The wall clock. It decides how long a token is good, and whoever sets it moves every expiry.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::telemetry::Metrics;
+
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// Less than this between two looks is a clock that is kept right.
+const STEP: Duration = Duration::from_secs(1);
+
+/// Tells, for as long as the gateway runs, when the wall clock was set: it has gone another way than the
+/// one that only counts.
+pub(crate) async fn watch(metrics: Metrics) {
+    let mut looks = interval(LOOK_INTERVAL);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut last = (SystemTime::now(), Instant::now());
+    loop {
+        looks.tick().await;
+        let now = (SystemTime::now(), Instant::now());
+        let step = step(now.0, last.0 + (now.1 - last.1));
+        if step.unsigned_abs() >= STEP.as_millis() {
+            metrics.clock_stepped();
+            let seconds = i64::try_from(step / 1000).unwrap_or(i64::MAX);
+            tracing::warn!(
+                seconds,
+                "the clock was set: tokens expire, and begin to be valid, by the new time"
+            );
+        }
+        last = now;
+    }
+}
+
+/// Milliseconds that the clock is ahead of what was expected.
+fn step(is: SystemTime, expected: SystemTime) -> i128 {
+    let milliseconds = |time: Duration| i128::try_from(time.as_millis()).unwrap_or(i128::MAX);
+    is.duration_since(expected)
+        .map_or_else(|behind| -milliseconds(behind.duration()), milliseconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn step_has_a_direction() {
+        let noon = SystemTime::UNIX_EPOCH + Duration::from_secs(43_200);
+        let later = noon + Duration::from_millis(1_500);
+        assert_eq!(step(later, noon), 1_500);
+        assert_eq!(step(noon, later), -1_500);
+        assert_eq!(step(noon, noon), 0);
+    }
+}
