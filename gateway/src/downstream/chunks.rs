@@ -9,11 +9,11 @@ const MAX_FORGOTTEN: usize = 16 * 1024;
 
 /// A body that is not what it has to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Malformed;
+pub struct Malformed;
 
 /// How far a chunked body has been read.
 #[derive(Debug, Default)]
-pub(crate) struct Chunks {
+pub struct Chunks {
     place: Place,
     /// Of the size, or of the data that are left.
     size: u64,
@@ -49,7 +49,7 @@ impl Chunks {
     ///
     /// # Errors
     /// No parser should have to guess.
-    pub(crate) fn read(&mut self, all: &[u8]) -> Result<usize, Malformed> {
+    pub fn read(&mut self, all: &[u8]) -> Result<usize, Malformed> {
         let mut bytes = all;
         while let Some((&byte, rest)) = bytes.split_first() {
             if self.place == Place::Data {
@@ -72,7 +72,9 @@ impl Chunks {
         Ok(all.len() - bytes.len())
     }
 
-    pub(crate) fn is_done(&self) -> bool {
+    /// Whether the body has come to its end.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
         self.place == Place::Done
     }
 

@@ -18,7 +18,7 @@ const FOR_A_REQUEST: u64 = 4;
 
 /// Follows what comes in on a connection.
 #[derive(Debug)]
-pub(super) struct ControlFrames {
+pub struct ControlFrames {
     preface_left: usize,
     header: [u8; HEADER],
     has: usize,
@@ -35,10 +35,12 @@ const HEADER: usize = 9;
 
 /// There were too many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct TooMany;
+pub struct TooMany;
 
 impl ControlFrames {
-    pub(super) fn new(now: Instant) -> Self {
+    /// On a connection that begins.
+    #[must_use]
+    pub fn new(now: Instant) -> Self {
         Self {
             preface_left: HTTP2_PREFACE.len(),
             header: [0; HEADER],
@@ -51,7 +53,7 @@ impl ControlFrames {
     }
 
     /// The caller was sent so many bytes.
-    pub(super) const fn sent(&mut self, bytes: usize) {
+    pub const fn sent(&mut self, bytes: usize) {
         self.sent += bytes as u64;
     }
 
@@ -59,7 +61,7 @@ impl ControlFrames {
     ///
     /// # Errors
     /// When there were more such frames than there may be.
-    pub(super) fn read(&mut self, mut bytes: &[u8], now: Instant) -> Result<(), TooMany> {
+    pub fn read(&mut self, mut bytes: &[u8], now: Instant) -> Result<(), TooMany> {
         while !bytes.is_empty() {
             let skipped = self.preface_left + self.payload_left;
             if skipped > 0 {

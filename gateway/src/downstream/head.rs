@@ -15,7 +15,7 @@ use tokio::time::{Instant, Sleep};
 
 /// What came of waiting for a request.
 #[derive(Debug)]
-pub(crate) enum Head {
+pub enum Head {
     /// A whole head that may be parsed, so many bytes of these, and whatever came with it.
     Complete(BytesMut, usize, Body),
     /// The caller has left, or said nothing in time. There is nobody to answer.
@@ -26,7 +26,7 @@ pub(crate) enum Head {
 
 /// How a request says where its body ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Body {
+pub enum Body {
     /// By its length, which is 0 when there is none.
     Length(u64),
     /// In chunks.
@@ -42,7 +42,7 @@ const MAX_METHOD: usize = 32;
 /// Reads one head from `stream`: its first byte within `patience`, all of it within `head_timeout` from
 /// then on; `None`: all of it within `patience`. `alarm` is the connection's own; moving it to a later time
 /// costs nothing, as a new one for each head would.
-pub(crate) async fn read(
+pub async fn read(
     stream: &mut (impl AsyncRead + Unpin),
     mut alarm: Pin<&mut Sleep>,
     (patience, head_timeout): (Duration, Option<Duration>),
@@ -122,12 +122,12 @@ impl Lines {
             }
         }
         self.scanned = bytes.len();
-        if self.count == 0 {
-            let longest = MAX_METHOD + limits.target_bytes + " HTTP/1.1\r ".len();
-            if bytes.len() > longest {
-                return Err(too_long_a_request_line(bytes));
-            }
-        } else if bytes.len() > MAX_METHOD + limits.target_bytes + limits.header_bytes {
+        // No less than a whole head may have: how it was cut on its way makes no difference.
+        let longest = MAX_METHOD + limits.target_bytes + " HTTP/1.1\r ".len();
+        if self.count == 0 && bytes.len() > longest {
+            return Err(too_long_a_request_line(bytes));
+        }
+        if bytes.len() > longest + "\n\r".len() + limits.header_bytes {
             return Err(Denial::HeadersTooLarge);
         }
         Ok(None)

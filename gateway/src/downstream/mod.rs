@@ -3,10 +3,10 @@
 //! [`credential`], [`forwarding`], [`trace`]), and the answer when it is refused ([`response`]).
 
 pub(crate) mod body_clock;
-pub(crate) mod chunks;
+pub mod chunks;
 pub mod connection;
 pub(crate) mod connections;
-mod control_frames;
+pub mod control_frames;
 pub mod credential;
 pub mod forwarding;
 pub mod head;

@@ -1,11 +1,17 @@
-//! What fuzzers try on the parsers that strangers reach. Each target takes any bytes, and panics when
-//! one of its promises is broken. `libfuzzer/` runs them; the tests replay the corpora.
+//! What fuzzers try on the parsers that strangers reach, and on the readers of what teams write.
+//! Each target takes any bytes, and panics when one of its promises is broken. `libfuzzer/` runs
+//! them; the tests replay the corpora.
 
 #![allow(
     clippy::expect_used,
     clippy::panic,
     reason = "a target fails by panicking"
 )]
+
+mod chunks;
+mod control_frames;
+mod gateway_file;
+mod head;
 
 use std::borrow::Cow;
 use std::io::Write as _;
@@ -18,11 +24,20 @@ use portcullis_policy::{
     RequestPath, ScopeClaim, ServiceHeaders, TokenProfile, UnixTime,
 };
 
+pub use chunks::chunks;
+pub use control_frames::control_frames;
+pub use gateway_file::gateway_file;
+pub use head::head;
+
 /// A name, and what is done with the bytes.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
 pub const TARGETS: &[Target] = &[
+    ("chunks", chunks),
+    ("control_frames", control_frames),
+    ("gateway_file", gateway_file),
+    ("head", head),
     ("headers", headers),
     ("host", host),
     ("key_set", key_set),
@@ -37,6 +52,11 @@ const KEYS: &str = r#"{"keys":[
 {"kty":"EC","kid":"p256","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"},
 {"kty":"OKP","kid":"edwards","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}
 ]}"#;
+
+/// Where `length` bytes are cut in two: everywhere when they are few, and else evenly.
+fn cuts(length: usize) -> impl Iterator<Item = usize> {
+    (1..length).step_by(length / 128 + 1)
+}
 
 /// Nothing that was not signed is a token.
 pub fn token(bytes: &[u8]) {
