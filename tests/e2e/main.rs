@@ -30,6 +30,7 @@ mod reload;
 mod process;
 mod request_ids_and_forwarding;
 mod steps;
+mod secrets;
 mod upstreams;
 mod websockets;
 mod streams;
