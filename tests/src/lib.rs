@@ -8,7 +8,8 @@
 //! - [`Service`] records every byte that the gateway sends it; [`Nginx`] is a service that demands
 //!   client certificates and is not ours.
 //! - [`WebSocketService`] and [`WebSocket`] speak WebSocket by a library that is not ours.
-//! - [`Namespace`] is a network that can be cut, with a [`NameServer`].
+//! - [`FaultProxy`] is a network that breaks as it is told; [`Namespace`] one that can be cut, with
+//!   a [`NameServer`].
 //! - [`Caller`] is a polite HTTP client; [`Connection`] sends exactly the bytes it is given;
 //!   [`Http2Connection`] is an HTTP/2 client that can send trailers.
 //! - [`Authority`] issues certificates; [`Prometheus`] scrapes.
@@ -31,6 +32,7 @@ mod authorization_server;
 mod caller;
 mod connection;
 mod eventually;
+mod fault_proxy;
 mod gateway;
 mod http2_connection;
 pub mod http2_frames;
@@ -52,6 +54,7 @@ pub use authorization_server::AuthorizationServer;
 pub use caller::{Answer, Caller};
 pub use connection::{Connection, RawResponse, TlsOptions};
 pub use eventually::{DEADLINE, eventually, eventually_within};
+pub use fault_proxy::{Fault, FaultProxy};
 pub use gateway::{CommandOutput, Gateway, GatewayBuilder, portcullis, portcullis_binary};
 pub use http2_connection::{Http2Connection, Http2Response};
 pub use issuer::{Issuer, IssuerAnswer};
