@@ -1,14 +1,25 @@
-//! Only the gateway can reach a service, and only the right service gets anything.
+//! Only the gateway can reach a service, only the right service gets anything, and a certificate
+//! that is not what it has to be is no good on either side.
 
 use std::net::SocketAddr;
+use std::process::Stdio;
 
 use http::Method;
 use portcullis_e2e::{
-    Authority, Caller, Certificate, Gateway, GatewayYaml, Issuer, Leaf, Nginx, ORDERS_POLICY,
-    Service, Validity, eventually,
+    Authority, Caller, Certificate, DEADLINE, Gateway, GatewayYaml, Issuer, Leaf, Nginx,
+    ORDERS_POLICY, Service, Validity, eventually,
 };
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::time::timeout;
+
+use crate::steps::request;
 
 const NAME: &str = "orders.internal";
+
+/// With it, OpenSSL shows certificates that it would have no part in otherwise.
+const ANY_STRENGTH: [&str; 2] = ["-cipher", "DEFAULT@SECLEVEL=0"];
 
 /// A flow mapping's content for an upstream behind mutual TLS.
 fn upstream(name: &str, address: SocketAddr, stem: &str) -> String {
@@ -122,20 +133,17 @@ async fn nginx_speaks_http2_with_the_gateway_when_told_to() {
 async fn service_with_the_wrong_certificate_gets_nothing() {
     let authority = Authority::new("internal");
     let stranger = Authority::new("stranger");
+    let namesake = Authority::new("internal");
     let identity = authority.issue(Leaf::new("portcullis"));
-    let expired = authority.issue(
-        Leaf::new(NAME)
-            .with_name(NAME)
-            .with_validity(Validity::Expired),
-    );
-    let not_yet = authority.issue(
-        Leaf::new(NAME)
-            .with_name(NAME)
-            .with_validity(Validity::NotYet),
-    );
+    let leaf = || Leaf::new(NAME).with_name(NAME);
+    let expired = authority.issue(leaf().with_validity(Validity::Expired));
+    let not_yet = authority.issue(leaf().with_validity(Validity::NotYet));
     let issuer = Issuer::start().await;
     for (name, certificate) in [
         ("another authority", stranger.issue_for(NAME)),
+        ("an authority of the same name", namesake.issue_for(NAME)),
+        ("nobody's", leaf().self_signed()),
+        ("for clients", authority.issue(leaf().for_clients_only())),
         ("another name", authority.issue_for("billing.internal")),
         (
             "a longer name",
@@ -165,6 +173,234 @@ async fn service_with_the_wrong_certificate_gets_nothing() {
             .wait_for_log("TLS handshake with a service failed")
             .await;
     }
+}
+
+/// `openssl s_server`, which answers everybody and shows what it is told to.
+struct OpensslService {
+    address: SocketAddr,
+    /// Open, so that it can go on writing.
+    _output: Lines<BufReader<ChildStdout>>,
+    _process: Child,
+    _directory: TempDir,
+}
+
+impl OpensslService {
+    async fn start(certificate: &Certificate) -> Self {
+        let directory = TempDir::with_prefix("portcullis-e2e-openssl-").unwrap();
+        let (chain, key) = certificate.write(directory.path(), "server");
+        let mut process = Command::new("openssl")
+            .args(["s_server", "-www", "-accept", "127.0.0.1:0"])
+            .args(ANY_STRENGTH)
+            .arg("-cert")
+            .arg(chain)
+            .arg("-key")
+            .arg(key)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut output = BufReader::new(process.stdout.take().unwrap()).lines();
+        let accepting = async {
+            loop {
+                let line = output.next_line().await.unwrap();
+                let line = line.expect("it says where it listens");
+                if let Some(address) = line.strip_prefix("ACCEPT ") {
+                    return address.parse::<SocketAddr>().unwrap();
+                }
+            }
+        };
+        let address = timeout(DEADLINE, accepting).await.unwrap();
+        Self {
+            address,
+            _output: output,
+            _process: process,
+            _directory: directory,
+        }
+    }
+}
+
+/// With what nobody signs any more: OpenSSL has to be talked into it.
+#[tokio::test(flavor = "multi_thread")]
+async fn service_with_a_weak_key_or_signature_gets_nothing() {
+    let authority = Authority::new("internal");
+    let identity = authority.issue(Leaf::new("portcullis"));
+    let issuer = Issuer::start().await;
+    let token = issuer.token().scope("orders:read").sign();
+    for (key, digest, reason) in [
+        ("rsa:2048", "sha256", None),
+        ("rsa:2048", "sha1", Some("UnsupportedSignatureAlgorithm")),
+        ("rsa:1024", "sha256", Some("BadSignature")),
+    ] {
+        let certificate = authority.issue_by_openssl(NAME, key, digest);
+        let service = OpensslService::start(&certificate).await;
+        let gateway = gateway_to(&issuer, service.address, &authority, &identity).await;
+        let answer = Caller::new()
+            .get_with_token(&gateway.url("/orders/7"), &token)
+            .await;
+        match reason {
+            None => assert_eq!(answer.status, 200, "{key}, {digest}: {}", answer.text()),
+            Some(reason) => {
+                answer.assert_refused(502, "upstream_untrusted");
+                gateway.wait_for_log(reason).await;
+            }
+        }
+    }
+}
+
+/// What a gateway answers to `openssl s_client`, which shows whatever certificate it is told to.
+async fn answer_to_openssl(
+    gateway: &Gateway,
+    certificate: Option<&Certificate>,
+    arguments: &[&str],
+) -> String {
+    let directory = TempDir::with_prefix("portcullis-e2e-openssl-").unwrap();
+    let mut command = Command::new("openssl");
+    command
+        .args(["s_client", "-quiet", "-ign_eof"])
+        .args(["-servername", "api.acme.example", "-connect"])
+        .arg(gateway.address("public").to_string())
+        .args(arguments);
+    if let Some(certificate) = certificate {
+        let (chain, key) = certificate.write(directory.path(), "client");
+        command.arg("-cert").arg(chain).arg("-key").arg(key);
+    }
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let text = request("GET", "/any", &["Connection: close"]);
+    // A failed handshake ends it before it reads.
+    let _ = input.write_all(text.as_bytes()).await;
+    let output = timeout(DEADLINE, child.wait_with_output()).await;
+    drop(input);
+    String::from_utf8_lossy(&output.unwrap().unwrap().stdout).into_owned()
+}
+
+/// A gateway with a TLS listener that says in its log why a handshake failed.
+async fn gateway_for(callers: &Authority, mode: &str, service: &Service) -> Gateway {
+    let edge = Authority::new("edge").issue_for("api.acme.example");
+    let yaml = GatewayYaml::new()
+        .listener(&format!(
+            "{{ name: public, address: \"127.0.0.1:0\", tls: {{ certificates: \
+             [{{ certificate: tls/edge.pem, private_key: tls/edge.key }}], \
+             client_certificates: {{ mode: {mode}, trust: tls/callers.pem }} }} }}"
+        ))
+        .upstream("orders", service.address());
+    let policy = "owner: orders-team\nroutes:\n\
+                  - { name: any, match: { path: /any }, upstream: orders, public: true }\n";
+    Gateway::builder()
+        .environment("PORTCULLIS_LOG", "debug")
+        .file("portcullis.yaml", &yaml.render())
+        .file("policy/orders.yaml", policy)
+        .file("tls/edge.pem", &edge.certificate_pem)
+        .file("tls/edge.key", &edge.private_key_pem)
+        .file("tls/callers.pem", &callers.certificate_pem())
+        .start()
+        .await
+}
+
+/// The handshake gets no answer, and the log says that this is why.
+async fn assert_handshake_fails(
+    gateway: &Gateway,
+    certificate: Option<&Certificate>,
+    arguments: &[&str],
+    reason: &str,
+) {
+    let failures = || gateway.log_text().matches(reason).count();
+    let before = failures();
+    let answer = answer_to_openssl(gateway, certificate, arguments).await;
+    assert_eq!(answer, "", "{reason}, {arguments:?}");
+    let what = format!("a handshake that fails with `{reason}`");
+    eventually(&what, || async { (failures() > before).then_some(()) }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn caller_whose_certificate_is_not_what_it_has_to_be_is_refused_for_what_is_wrong_with_it() {
+    let callers = Authority::new("callers");
+    let leaf = || Leaf::new("caller");
+    let good = [
+        callers.issue(leaf()),
+        callers.issue(leaf().for_clients_only()),
+        callers.issue_by_openssl("caller", "rsa:2048", "sha256"),
+    ];
+    let of_validity = |validity| callers.issue(leaf().with_validity(validity));
+    let bad = [
+        (of_validity(Validity::Expired), "certificate expired"),
+        (of_validity(Validity::NotYet), "certificate not valid yet"),
+        (
+            callers.issue(leaf().for_servers_only()),
+            "certificate does not allow extended key usage for client authentication",
+        ),
+        // Nobody's, a stranger's, and that of a stranger who uses the name.
+        (leaf().self_signed(), ""),
+        (Authority::new("stranger").issue(leaf()), "UnknownIssuer"),
+        (Authority::new("callers").issue(leaf()), ""),
+        (
+            callers.issue_by_openssl("caller", "rsa:2048", "sha1"),
+            "UnsupportedSignatureAlgorithm",
+        ),
+        (
+            callers.issue_by_openssl("caller", "rsa:1024", "sha256"),
+            "BadSignature",
+        ),
+    ];
+    let service = Service::start().await;
+    // Optional means that there need not be one, not that any will do.
+    for mode in ["required", "optional"] {
+        let gateway = gateway_for(&callers, mode, &service).await;
+        for version in ["-tls1_2", "-tls1_3"] {
+            let [cipher, any] = ANY_STRENGTH;
+            let arguments = [version, cipher, any];
+            for certificate in &good {
+                let answer = answer_to_openssl(&gateway, Some(certificate), &arguments).await;
+                assert!(answer.starts_with("HTTP/1.1 200"), "{mode}: {answer}");
+            }
+            service.forget();
+            for (certificate, reason) in &bad {
+                let reason = format!("invalid peer certificate: {reason}");
+                assert_handshake_fails(&gateway, Some(certificate), &arguments, &reason).await;
+            }
+            service.assert_untouched();
+            if mode == "optional" {
+                let answer = answer_to_openssl(&gateway, None, &arguments).await;
+                assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+            } else {
+                let reason = "peer sent no certificates";
+                assert_handshake_fails(&gateway, None, &arguments, reason).await;
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn old_versions_and_ciphers_of_tls_are_refused() {
+    let service = Service::start().await;
+    let gateway = gateway_for(&Authority::new("callers"), "optional", &service).await;
+    let good = ["-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-GCM-SHA256"];
+    let answer = answer_to_openssl(&gateway, None, &good).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    service.forget();
+    for (version, cipher) in [
+        ("-tls1", "ALL:@SECLEVEL=0"),
+        ("-tls1_1", "ALL:@SECLEVEL=0"),
+        // CBC, nothing at all, and nobody at the other end.
+        ("-tls1_2", "ECDHE-ECDSA-AES128-SHA:@SECLEVEL=0"),
+        ("-tls1_2", "ECDHE-ECDSA-AES256-SHA384:@SECLEVEL=0"),
+        ("-tls1_2", "ECDHE-ECDSA-NULL-SHA:@SECLEVEL=0"),
+        ("-tls1_2", "AECDH-AES128-SHA:@SECLEVEL=0"),
+        // Keys that open what was recorded before they were stolen.
+        ("-tls1_2", "AES128-GCM-SHA256:@SECLEVEL=0"),
+    ] {
+        let arguments = [version, "-cipher", cipher];
+        assert_handshake_fails(&gateway, None, &arguments, "peer is incompatible").await;
+    }
+    service.assert_untouched();
 }
 
 #[tokio::test(flavor = "multi_thread")]

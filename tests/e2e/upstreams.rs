@@ -380,6 +380,100 @@ async fn response_that_two_parsers_could_read_differently_is_refused_or_made_pla
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn response_whose_head_is_broken_or_without_end_is_a_bad_gateway() {
+    let service = Service::start().await;
+    let gateway = gateway(&format!(
+        "name: orders, addresses: [\"{}\"]",
+        service.address()
+    ))
+    .await;
+    const OK: &str = "HTTP/1.1 200 OK\r\n";
+    const REST: &str = "content-length: 2\r\n\r\nab";
+    let many = |count: usize, value: &str| -> String {
+        let fields: Vec<_> = (0..count).map(|n| format!("x-{n}: {value}\r\n")).collect();
+        fields.concat()
+    };
+    let cases = [
+        ("CR in a value", format!("{OK}x: a\rb\r\n{REST}")),
+        ("CR in a name", format!("{OK}x\ry: a\r\n{REST}")),
+        ("CR at the end of a value", format!("{OK}x: a\r\r\n{REST}")),
+        (
+            "CR before a length",
+            format!("{OK}x: a\rcontent-length: 9\r\n{REST}"),
+        ),
+        ("CR in the reason", format!("HTTP/1.1 200 O\rK\r\n{REST}")),
+        (
+            "a field of 2 MiB",
+            format!("{OK}x: {}\r\n{REST}", "a".repeat(2 << 20)),
+        ),
+        (
+            "fields of 2 MiB",
+            format!("{OK}{}{REST}", many(200, &"a".repeat(10 << 10))),
+        ),
+        ("300 fields", format!("{OK}{}{REST}", many(300, "a"))),
+        ("no head", "<html>hello</html>\r\n\r\n".to_owned()),
+    ];
+    for (name, bytes) in cases {
+        let bytes = bytes.into_bytes();
+        for behaviour in [
+            Behaviour::Write(bytes.clone()),
+            Behaviour::WriteAndClose(bytes),
+        ] {
+            service.forget();
+            service.next(behaviour);
+            let mut connection = Connection::open(gateway.address("public")).await;
+            let response = connection.request(request("GET", ANY, &[])).await;
+            assert_eq!(response.status, 502, "{name}: {response:?}");
+            assert!(response.text().contains("upstream_broken"), "{name}");
+            assert!(connection.is_closed_within(Duration::from_secs(5)).await);
+            assert_eq!(service.request_count(), 1, "{name} is not asked for again");
+            assert_eq!(
+                get(&gateway).await.text(),
+                "hello from the service\n",
+                "the pool is clean behind {name}"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn interim_responses_without_end_are_not_passed_on_without_end() {
+    let service = Service::start().await;
+    let gateway = gateway(&format!(
+        "name: orders, addresses: [\"{}\"]",
+        service.address()
+    ))
+    .await;
+    for interim in [
+        "HTTP/1.1 103 Early Hints\r\nlink: </a>; rel=preload\r\n\r\n",
+        "HTTP/1.1 100 Continue\r\n\r\n",
+    ] {
+        for (count, is_served) in [(16, true), (1_000, false)] {
+            let last = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nlast";
+            let bytes = interim.repeat(count) + last;
+            service.next(Behaviour::Write(bytes.into_bytes()));
+            let mut connection = Connection::open(gateway.address("public")).await;
+            connection.send(request("GET", ANY, &[])).await;
+            let mut passed_on = 0;
+            let end = loop {
+                match connection.read_response_or_close().await {
+                    Some(response) if response.status < 200 => passed_on += 1,
+                    end => break end,
+                }
+            };
+            assert!(passed_on <= 16, "{passed_on} of {count}");
+            let served = end.is_some_and(|response| response.text() == "last");
+            assert_eq!(served, is_served, "{count} times {interim}");
+            assert_eq!(
+                get(&gateway).await.text(),
+                "hello from the service\n",
+                "the pool is clean"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn upgrade_that_nobody_asked_for_is_not_relayed() {
     let service = Service::start().await;
     let gateway = gateway(&format!(

@@ -4,11 +4,15 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SerialNumber, date_time_ymd,
 };
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use tempfile::TempDir;
 
 /// A certificate authority.
 #[derive(Debug)]
@@ -37,25 +41,52 @@ impl Authority {
     /// Issues a certificate for a new key.
     pub fn issue(&self, leaf: Leaf) -> Certificate {
         let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(leaf.names).unwrap();
-        params.distinguished_name = named(&leaf.common_name);
+        let mut params = leaf.params();
         params.use_authority_key_identifier_extension = true;
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![
-            ExtendedKeyUsagePurpose::ServerAuth,
-            ExtendedKeyUsagePurpose::ClientAuth,
-        ];
-        params.serial_number = leaf.serial.map(SerialNumber::from);
-        (params.not_before, params.not_after) = match leaf.validity {
-            Validity::Current => (date_time_ymd(2020, 1, 1), date_time_ymd(2049, 1, 1)),
-            Validity::Expired => (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 1, 1)),
-            Validity::NotYet => (date_time_ymd(2048, 1, 1), date_time_ymd(2049, 1, 1)),
-        };
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        Certificate::new(&certificate, &key)
+    }
+
+    /// Issues a certificate for `name` (a DNS name) by OpenSSL's command line, which makes keys and
+    /// signatures that nobody else makes any more: `key` is its `-newkey`, `digest` as `sha1`.
+    pub fn issue_by_openssl(&self, name: &str, key: &str, digest: &str) -> Certificate {
+        let directory = TempDir::with_prefix("portcullis-e2e-openssl-").unwrap();
+        let path = directory.path();
+        let extensions = format!(
+            "basicConstraints = CA:FALSE\nkeyUsage = digitalSignature\n\
+             extendedKeyUsage = serverAuth, clientAuth\nsubjectAltName = DNS:{name}\n"
+        );
+        let authority_key = self.issuer.key().serialize_pem();
+        for (file, content) in [
+            ("authority.pem", self.certificate_pem()),
+            ("authority.key", authority_key),
+            ("extensions", extensions),
+        ] {
+            write_private(&path.join(file), content.as_bytes());
+        }
+        let request = format!(
+            "req -new -newkey {key} -nodes -subj /CN={name} -keyout leaf.key -out leaf.request"
+        );
+        let sign = format!(
+            "x509 -req -in leaf.request -CA authority.pem -CAkey authority.key -set_serial 4711 \
+             -days 30 -{digest} -extfile extensions -out leaf.pem"
+        );
+        for arguments in [request, sign] {
+            let output = Command::new("openssl")
+                .args(arguments.split_whitespace())
+                .current_dir(path)
+                .output()
+                .expect("openssl");
+            assert!(output.status.success(), "{arguments}: {output:?}");
+        }
+        let read = |file: &str| fs::read_to_string(path.join(file)).unwrap();
+        let certificate_pem = read("leaf.pem");
         Certificate {
-            certificate_pem: certificate.pem(),
-            private_key_pem: key.serialize_pem(),
-            der: certificate.der().to_vec(),
+            der: CertificateDer::from_pem_slice(certificate_pem.as_bytes())
+                .unwrap()
+                .to_vec(),
+            certificate_pem,
+            private_key_pem: read("leaf.key"),
         }
     }
 
@@ -72,6 +103,7 @@ pub struct Leaf {
     names: Vec<String>,
     serial: Option<u64>,
     validity: Validity,
+    purposes: Vec<ExtendedKeyUsagePurpose>,
 }
 
 impl Leaf {
@@ -82,6 +114,10 @@ impl Leaf {
             names: Vec::new(),
             serial: None,
             validity: Validity::Current,
+            purposes: vec![
+                ExtendedKeyUsagePurpose::ServerAuth,
+                ExtendedKeyUsagePurpose::ClientAuth,
+            ],
         }
     }
 
@@ -104,6 +140,41 @@ impl Leaf {
     pub fn with_validity(mut self, validity: Validity) -> Self {
         self.validity = validity;
         self
+    }
+
+    /// Makes it one for servers only (RFC 5280 §4.2.1.12) instead of one for both sides.
+    #[must_use]
+    pub fn for_servers_only(mut self) -> Self {
+        self.purposes = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        self
+    }
+
+    /// Makes it one for clients only instead of one for both sides.
+    #[must_use]
+    pub fn for_clients_only(mut self) -> Self {
+        self.purposes = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self
+    }
+
+    /// Signed by its own key: nobody vouches for it.
+    pub fn self_signed(self) -> Certificate {
+        let key = KeyPair::generate().unwrap();
+        let certificate = self.params().self_signed(&key).unwrap();
+        Certificate::new(&certificate, &key)
+    }
+
+    fn params(self) -> CertificateParams {
+        let mut params = CertificateParams::new(self.names).unwrap();
+        params.distinguished_name = named(&self.common_name);
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = self.purposes;
+        params.serial_number = self.serial.map(SerialNumber::from);
+        (params.not_before, params.not_after) = match self.validity {
+            Validity::Current => (date_time_ymd(2020, 1, 1), date_time_ymd(2049, 1, 1)),
+            Validity::Expired => (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 1, 1)),
+            Validity::NotYet => (date_time_ymd(2048, 1, 1), date_time_ymd(2049, 1, 1)),
+        };
+        params
     }
 }
 
@@ -130,6 +201,14 @@ pub struct Certificate {
 }
 
 impl Certificate {
+    fn new(certificate: &rcgen::Certificate, key: &KeyPair) -> Self {
+        Self {
+            certificate_pem: certificate.pem(),
+            private_key_pem: key.serialize_pem(),
+            der: certificate.der().to_vec(),
+        }
+    }
+
     /// Writes `<stem>.pem` and `<stem>.key` into `directory` and says where.
     pub fn write(&self, directory: &Path, stem: &str) -> (PathBuf, PathBuf) {
         let certificate = directory.join(format!("{stem}.pem"));

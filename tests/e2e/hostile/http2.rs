@@ -117,6 +117,41 @@ async fn response_that_is_not_taken_is_given_up() {
     }
 }
 
+/// The caller is never silent: it widens its windows a little, again and again.
+#[tokio::test(flavor = "multi_thread")]
+async fn stream_whose_window_grows_in_drops_is_given_up_and_a_steady_one_is_not() {
+    const LENGTH: u64 = 600_000;
+    let edge = Edge::start(ORDERS_POLICY_WITHOUT_TOKENS).await;
+    edge.service
+        .always(Response::new(200).body(vec![b'x'; LENGTH as usize]));
+    // The steady one takes longer than the limit for a part, too, and all of it arrives.
+    for (step, is_served) in [(1_u32, false), (30_000, true)] {
+        let before = edge.gateway.access_log().len();
+        let mut connection = edge.connect().await;
+        let head = headers(1, END_STREAM, &request("GET", "/public/x"));
+        let bytes = [PREFACE, &settings(INITIAL_WINDOW_SIZE, 0), &head].concat();
+        connection.send(bytes).await;
+        let step = step.to_be_bytes();
+        let wider = [frame(8, 0, 0, &step), frame(8, 0, 1, &step)].concat();
+        let widening = async {
+            while connection.try_send(&wider).await.is_ok() {
+                sleep(Duration::from_millis(100)).await;
+            }
+            std::future::pending::<()>().await;
+        };
+        let started = Instant::now();
+        let lines = tokio::select! {
+            lines = edge.gateway.wait_for_access_log(before + 1) => lines,
+            () = widening => unreachable!("it waits for ever"),
+        };
+        let taken = lines[before]["http.response.body.size"].as_u64().unwrap();
+        assert_eq!(taken == LENGTH, is_served, "{:?}", lines[before]);
+        let took = started.elapsed();
+        assert!(took > Duration::from_millis(900), "{took:?}");
+        edge.until_nothing_is_in_flight().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn wide_window_that_is_not_read_keeps_no_whole_responses() {
     let edge = Edge::start(ORDERS_POLICY_WITHOUT_TOKENS).await;

@@ -3,8 +3,9 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use portcullis_e2e::{Caller, Connection, World};
+use portcullis_e2e::{Caller, Connection, Response, World, eventually_within};
 use serde_json::json;
+use tokio::task::JoinSet;
 
 use super::{assert_alive, assert_all_invalid, statuses};
 use crate::steps::{bearer, request};
@@ -180,6 +181,75 @@ async fn silent_and_idle_connections_are_closed() {
         let ended = tokio::time::timeout(Duration::from_secs(5), connection.read_to_end()).await;
         assert!(ended.is_ok(), "{name}");
     }
+    assert_alive(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn thousands_of_idle_connections_keep_nobody_out_and_end_with_the_idle_timeout() {
+    const COUNT: usize = 2_000;
+    const AT_ONCE: usize = 8;
+    // Long enough for the last to come before the first is gone.
+    let limits = "limits: { idle_timeout: 15s, connections_per_address: 5000 }";
+    let world = World::start_with(|yaml| yaml.section(limits)).await;
+    let address = world.gateway.address("public");
+    let mut opening = JoinSet::new();
+    for _ in 0..AT_ONCE {
+        opening.spawn(async move {
+            let health = request("GET", "/orders/health", &[]);
+            let mut idle = Vec::new();
+            for _ in 0..COUNT / AT_ONCE {
+                let mut connection = Connection::open(address).await;
+                assert_eq!(connection.request(&health).await.status, 200);
+                idle.push(connection);
+            }
+            idle
+        });
+    }
+    let idle = opening.join_all().await.into_iter().flatten();
+    let mut idle: Vec<_> = idle.collect();
+    let open = async || {
+        let metrics = world.gateway.metrics().await;
+        metrics.value("portcullis_connections", &[("listener", "public")])
+    };
+    assert_eq!(open().await, COUNT as f64);
+    // One more is accepted and served among them.
+    assert_alive(&world).await;
+    eventually_within(Duration::from_secs(60), "an empty gateway", || async {
+        (open().await == 0.0).then_some(())
+    })
+    .await;
+    for connection in &mut idle {
+        assert!(connection.is_closed_within(Duration::from_secs(5)).await);
+    }
+    assert_alive(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn response_that_is_taken_byte_by_byte_is_given_up_in_time() {
+    // More than the kernel takes ahead on both sides, which is all that a slow reader ever gets.
+    const LENGTH: usize = 32 << 20;
+    let world = World::start_with(|yaml| yaml.section("limits: { body_timeout: 1s }")).await;
+    world
+        .service
+        .always(Response::new(200).body(vec![b'x'; LENGTH]));
+    let mut slow = Connection::open_narrow(world.gateway.address("public")).await;
+    slow.send(request("GET", "/public/x", &[])).await;
+    let started = tokio::time::Instant::now();
+    // Never silent: there is always a byte to be taken, and one at a time is.
+    let dripping = async {
+        while !slow.is_closed_within(Duration::from_secs(1)).await {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let lines = tokio::select! {
+        lines = world.gateway.wait_for_access_log(1) => lines,
+        () = dripping => panic!("closed before the first byte"),
+    };
+    let took = started.elapsed();
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    let sent = lines[0]["http.response.body.size"].as_u64().unwrap();
+    assert!(sent < LENGTH as u64, "{lines:?}");
+    world.service.always(Response::new(200));
     assert_alive(&world).await;
 }
 

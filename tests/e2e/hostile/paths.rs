@@ -67,6 +67,39 @@ async fn path_that_could_be_read_differently_is_refused_even_with_a_good_token()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn refusal_shows_nothing_of_the_request_and_is_no_page() {
+    let world = World::start().await;
+    for (target, line) in [
+        ("/<script>canary</script>", ""),
+        ("/canary/%3Cscript%3E", ""),
+        ("/canary?<script>canary", ""),
+        ("/canary/../'\"x", ""),
+        ("/orders/canary", ""),
+        ("/orders/7", "Authorization: Bearer <script>canary</script>"),
+        ("/orders/7", "Authorization: Bearer canary.canary.canary"),
+        ("/canary", "X-Request-Id: <script>canary"),
+    ] {
+        let lines: Vec<_> = [line].into_iter().filter(|line| !line.is_empty()).collect();
+        let mut connection = Connection::open(world.gateway.address("public")).await;
+        let response = connection.request(request("GET", target, &lines)).await;
+        assert!(matches!(response.status, 400 | 401 | 404), "{response:?}");
+        for (name, value) in [
+            ("content-type", "application/problem+json"),
+            ("x-content-type-options", "nosniff"),
+            ("cache-control", "no-store"),
+        ] {
+            assert_eq!(response.header(name), Some(value), "{target} {line}");
+        }
+        let head = String::from_utf8_lossy(&response.head).to_lowercase();
+        for part in [head, response.text().to_lowercase()] {
+            let is_shown = part.contains("canary") || part.contains("script");
+            assert!(!is_shown, "{target} {line}: {part}");
+        }
+    }
+    world.service.assert_untouched();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn near_miss_of_a_protected_path_is_never_public() {
     let world = World::start().await;
     for target in [
