@@ -234,3 +234,24 @@ async fn systemd_is_told_when_it_is_ready_and_when_it_stops() {
         Some(0)
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn request_that_had_arrived_when_it_was_stopped_is_answered() {
+    let world = World::start().await;
+    world.service.next(
+        Response::new(200)
+            .body("late")
+            .after(Duration::from_secs(1)),
+    );
+    let mut connection = Connection::open(world.gateway.address("public")).await;
+    let ask = request("GET", HEALTH, &[]);
+    connection.send(ask.repeat(2)).await;
+    world.service.wait_for_requests(1).await;
+    world.gateway.terminate();
+    assert_eq!(connection.read_response().await.text(), "late");
+    let second = connection.read_response().await;
+    assert_eq!(second.status, 200);
+    assert_eq!(second.header("connection"), Some("close"));
+    let status = world.gateway.wait_for_exit(Duration::from_secs(5)).await;
+    assert_eq!(status.code(), Some(0));
+}

@@ -193,22 +193,27 @@ pub(crate) async fn serve_http1(
             None => (first_patience, None),
             Some(_) => (limits.idle_timeout, Some(limits.header_timeout)),
         };
-        let reading = head::read(
+        let reading = tell_whether_at_once(head::read(
             &mut stream,
             alarm.as_mut(),
             (patience, head_timeout),
             &limits,
-        );
-        let head = tokio::select! {
+        ));
+        let (head, was_at_once) = tokio::select! {
             biased;
-            head = after_others(reading) => head,
-            () = stopped.as_mut() => Head::Ended,
+            read = reading => read,
+            () = stopped.as_mut() => (Head::Ended, false),
         };
         let (mut bytes, end, body) = match head {
             Head::Complete(bytes, end, body) => (bytes, end, body),
             Head::Ended => return,
             Head::Refused(denial, bytes) => {
                 refuse_head(&mut stream, denial, &bytes, connection, gateway.snapshot()).await;
+        if was_at_once {
+            // Others go first: a caller who sends one request after the other without waiting for answers
+            // would have the worker to itself.
+            yield_now().await;
+        }
                 return;
             }
         };
@@ -250,16 +255,12 @@ pub(crate) async fn serve_http1(
     }
 }
 
-/// Where the next request is there already, others go first: a caller who sends one after the other without
-/// waiting for answers would have the worker to itself.
-async fn after_others<T>(reading: impl Future<Output = T>) -> T {
-    let mut reading = pin!(reading);
-    match poll_fn(|context| Poll::Ready(reading.as_mut().poll(context))).await {
-        Poll::Ready(read) => {
-            yield_now().await;
-            read
-        }
-        Poll::Pending => reading.await,
+/// Whether nobody had to wait, beside what came of it.
+async fn tell_whether_at_once<T>(future: impl Future<Output = T>) -> (T, bool) {
+    let mut future = pin!(future);
+    match poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await {
+        Poll::Ready(output) => (output, true),
+        Poll::Pending => (future.await, false),
     }
 }
 
