@@ -6,7 +6,7 @@ use std::time::Duration;
 use portcullis_e2e::{
     Authority, Caller, Certificate, Connection, DEADLINE, Gateway, GatewayBuilder, GatewayYaml,
     Http2Connection, Leaf, ORDERS_POLICY, Response, Service, TlsOptions, Validity, World,
-    eventually,
+    eventually, unix_now,
 };
 use rustls::SupportedProtocolVersion;
 use rustls::version::{TLS12, TLS13};
@@ -264,6 +264,50 @@ async fn session_of_a_lax_name_does_not_open_a_strict_one() {
             .openssl(PARTNERS, "/partners", &[version, "-sess_in", session])
             .await;
         assert!(!strict.contains("HTTP/1.1 200"), "{strict}");
+    }
+    assert_eq!(edge.service.request_count(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn session_does_not_outlive_the_certificate_that_was_shown_for_it() {
+    let edge = Edge::start(REQUIRED, "").await;
+    let until = unix_now() + 6;
+    let short = Validity::Until(until.try_into().unwrap());
+    let caller = edge.clients.issue(Leaf::new("caller").with_validity(short));
+    let directory = edge.gateway.directory();
+    let (certificate, key) = caller.write(directory, "caller");
+    let (certificate, key) = (certificate.to_str().unwrap(), key.to_str().unwrap());
+    let session = |version| directory.join(format!("session{version}"));
+    for version in ["-tls1_2", "-tls1_3"] {
+        let path = session(version);
+        let path = path.to_str().unwrap();
+        let shown = [
+            version,
+            "-cert",
+            certificate,
+            "-key",
+            key,
+            "-sess_out",
+            path,
+        ];
+        let first = edge.openssl(API, "/api", &shown).await;
+        assert!(first.contains("HTTP/1.1 200"), "{first}");
+        let resumed = edge
+            .openssl(API, "/api", &[version, "-sess_in", path])
+            .await;
+        assert!(resumed.contains("Reused"), "{resumed}");
+        assert!(resumed.contains("HTTP/1.1 200"), "{resumed}");
+    }
+    eventually("the end of the certificate", || async {
+        (unix_now() > until).then_some(())
+    })
+    .await;
+    for version in ["-tls1_2", "-tls1_3"] {
+        let path = session(version);
+        let resumed = edge
+            .openssl(API, "/api", &[version, "-sess_in", path.to_str().unwrap()])
+            .await;
+        assert!(!resumed.contains("HTTP/1.1 200"), "{resumed}");
     }
     assert_eq!(edge.service.request_count(), 4);
 }

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
@@ -173,6 +174,10 @@ impl Leaf {
             Validity::Current => (date_time_ymd(2020, 1, 1), date_time_ymd(2049, 1, 1)),
             Validity::Expired => (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 1, 1)),
             Validity::NotYet => (date_time_ymd(2048, 1, 1), date_time_ymd(2049, 1, 1)),
+            Validity::Until(second) => (
+                date_time_ymd(2020, 1, 1),
+                date_time_ymd(1970, 1, 1) + Duration::from_secs(second),
+            ),
         };
         params
     }
@@ -187,6 +192,8 @@ pub enum Validity {
     Expired,
     /// Not before 2048.
     NotYet,
+    /// Until this second since 1970.
+    Until(u64),
 }
 
 /// A certificate and its private key.

@@ -66,8 +66,8 @@ pub(crate) struct ConnectionTls {
     client_certificates: ClientCertificates,
     /// What it has shown, with the key to it; empty for nothing.
     chain: Box<[CertificateDer<'static>]>,
-    /// The rule that the chain was judged by last, where that is another one, and the verdict.
-    judged: Mutex<Option<(ClientCertificates, bool)>>,
+    /// Other rules that the chain was judged by, and the verdicts.
+    judged: Mutex<Vec<(ClientCertificates, bool)>>,
 }
 
 impl ConnectionTls {
@@ -78,7 +78,7 @@ impl ConnectionTls {
         Self {
             client_certificates,
             chain,
-            judged: Mutex::new(None),
+            judged: Mutex::new(Vec::new()),
         }
     }
 
@@ -111,20 +111,25 @@ impl ConnectionTls {
         }
     }
 
-    /// Authorities have changed: who is vouched for by one that has stayed need not connect anew. That is a
-    /// signature or two, once for each change.
+    /// Authorities have changed: who is vouched for by one that has stayed need not connect anew. That is some
+    /// signatures, once for each rule.
     fn is_vouched_for(&self, entry: &Entry) -> bool {
+        let rule = &entry.client_certificates;
         let mut judged = self.judged.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((rule, verdict)) = &*judged
-            && *rule == entry.client_certificates
-        {
+        if let Some((_, verdict)) = judged.iter().find(|(known, _)| known == rule) {
             return *verdict;
         }
+        if judged.len() >= MAX_RULES {
+            return false;
+        }
         let verdict = entry.vouches_for(&self.chain);
-        *judged = Some((entry.client_certificates.clone(), verdict));
+        judged.push((rule.clone(), verdict));
         verdict
     }
 }
+
+/// That one connection is judged by, since that costs something: then it has to be made anew.
+const MAX_RULES: usize = 16;
 
 impl Connection {
     /// The connection that a request came on.
@@ -204,16 +209,16 @@ pub(crate) async fn serve_http1(
             read = reading => read,
             () = stopped.as_mut() => (Head::Ended, false),
         };
-        let (mut bytes, end, body) = match head {
-            Head::Complete(bytes, end, body) => (bytes, end, body),
-            Head::Ended => return,
-            Head::Refused(denial, bytes) => {
-                refuse_head(&mut stream, denial, &bytes, connection, gateway.snapshot()).await;
         if was_at_once {
             // Others go first: a caller who sends one request after the other without waiting for answers
             // would have the worker to itself.
             yield_now().await;
         }
+        let (mut bytes, end, body) = match head {
+            Head::Complete(bytes, end, body) => (bytes, end, body),
+            Head::Ended => return,
+            Head::Refused(denial, bytes) => {
+                refuse_head(&mut stream, denial, &bytes, connection, gateway.snapshot()).await;
                 return;
             }
         };

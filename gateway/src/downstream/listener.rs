@@ -9,6 +9,7 @@ use bytes::Bytes;
 use pingora_core::server::ShutdownWatch;
 use pingora_proxy::HttpProxy;
 use portcullis_config::Limits;
+use rustls::HandshakeKind;
 use socket2::SockRef;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
@@ -273,10 +274,15 @@ async fn handshake(
         .begin(start.into_stream(Arc::clone(&entry.server)))
         .await?;
     let (_, session) = stream.get_ref();
-    let facts = ConnectionTls::new(
-        entry.client_certificates.clone(),
-        session.peer_certificates().unwrap_or_default().into(),
-    );
+    let chain = session.peer_certificates().unwrap_or_default();
+    // A session that is resumed brings along what was shown then, and nobody has looked at it since.
+    let is_resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
+    if is_resumed && !chain.is_empty() && !entry.vouches_for(chain) {
+        return Err(io::Error::other(
+            "the certificate of a resumed session is good no longer",
+        ));
+    }
+    let facts = ConnectionTls::new(entry.client_certificates.clone(), chain.into());
     let spoken = match session.alpn_protocol() {
         Some(b"h2") => Spoken::Http2,
         Some(_) | None => Spoken::Http1,
