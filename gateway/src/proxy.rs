@@ -296,12 +296,12 @@ impl ProxyHttp for Proxy {
             error.set_retry(false);
             return error;
         }
-        // Nothing came from either side; the service was waiting for the rest of the request. Over HTTP/2
-        // Pingora's patience is not renewed by what the caller sends.
-        let patience = exchange.response_timeout();
+        // Nothing came from either side; the service was waiting for the rest of the request. Not so over
+        // HTTP/2: there Pingora's patience runs from the head, whatever is sent or not taken meanwhile.
+        let is_http2 = exchange.upstream().is_some_and(|upstream| upstream.http2);
         if *error.etype() == ErrorType::ReadTimedout
+            && !is_http2
             && !session.as_mut().is_body_done()
-            && exchange.upload.is_silent_for(patience)
         {
             error.as_down();
             error.set_retry(false);

@@ -19,7 +19,6 @@ use tokio::time::{Instant, sleep_until};
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
     since: Option<Instant>,
-    last: Option<Instant>,
     bytes: u64,
 }
 
@@ -37,7 +36,6 @@ impl Progress {
     ) -> Result<(), Denial> {
         let now = Instant::now();
         let since = *self.since.get_or_insert(now);
-        self.last = Some(now);
         self.bytes = self.bytes.saturating_add(bytes as u64);
         if self.bytes > most {
             return Err(Denial::BodyTooLarge);
@@ -54,12 +52,6 @@ impl Progress {
             return Err(Denial::RequestTimeout);
         }
         Ok(())
-    }
-
-    /// Whether the last part came about `patience` ago, or none at all.
-    pub(crate) fn is_silent_for(&self, patience: Duration) -> bool {
-        let is_recent = |last: Instant| last.elapsed() < patience - patience / 10;
-        !self.last.is_some_and(is_recent)
     }
 }
 
