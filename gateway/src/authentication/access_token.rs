@@ -15,7 +15,8 @@ use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::labels::TokenVerification;
 use crate::turns::Turns;
 
-/// Tokens that wait for their turn on one worker: the last of them waits for about half a second.
+/// Tokens that wait for their turn on one worker: that many signatures, half a second of RSA's, are before the
+/// last of them, and whatever else the worker does.
 const MAX_WAITING: usize = 4096;
 
 /// Whom a verification is done for, and what it has cost so far.
@@ -36,6 +37,17 @@ impl Caller<'_> {
             true => Err(Denial::TokenAttemptsExceeded),
             false => Ok(()),
         }
+    }
+
+    /// Does what costs a signature when it is its turn.
+    async fn in_turn<T>(
+        &self,
+        work: impl Future<Output = Result<T, Refusal>>,
+    ) -> Result<T, Refusal> {
+        if self.turns.waiting() >= MAX_WAITING {
+            return Err(Fault::Overloaded.into());
+        }
+        self.turns.begin(work).await
     }
 
     fn has_failed(&self) {
@@ -65,9 +77,6 @@ pub(crate) async fn authenticate(
     let presented = PresentedToken::parse(token)?;
     let (issuer, _) = presented.issuer(snapshot.issuers())?;
     let key_sets = snapshot.key_set_cache(issuer)?;
-    if caller.turns.waiting() >= MAX_WAITING {
-        return Err(Fault::Overloaded.into());
-    }
     let judging = async {
         // Meanwhile others may have used up the address's share, or have shown this very token.
         caller.may_try(snapshot)?;
@@ -91,7 +100,7 @@ pub(crate) async fn authenticate(
             }
         }
     };
-    caller.turns.begin(judging).await
+    caller.in_turn(judging).await
 }
 
 /// Whom a token speaks for that was verified before, and still is good.
@@ -131,13 +140,16 @@ async fn verify(
     match key_sets.ask_for(&key_id, key_set).await {
         UnknownKey::NotPublished => Err(Denial::TokenKeyUnknown.into()),
         UnknownKey::NoVerdict => Err(Fault::KeysUnavailable.into()),
+        // Everybody who has waited for the keys comes at once.
         UnknownKey::LookAgain => {
-            let key_set = key_sets.current().ok_or(Fault::KeysUnavailable)?;
-            let presented = PresentedToken::parse(token)?;
-            // Everybody who has waited for the keys comes at once.
-            let again = async { verify_with(snapshot, issuer, presented, key_set, now) };
-            let verdict = caller.turns.begin(again).await;
-            verdict.map_err(|(denial, _)| denial.into())
+            let again = async {
+                caller.may_try(snapshot)?;
+                let key_set = key_sets.current().ok_or(Fault::KeysUnavailable)?;
+                let presented = PresentedToken::parse(token)?;
+                verify_with(snapshot, issuer, presented, key_set, now)
+                    .map_err(|(denial, _)| denial.into())
+            };
+            caller.in_turn(again).await
         }
     }
 }
