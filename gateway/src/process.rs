@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 /// Descriptors beside those of callers and services: listeners, files, issuers, the admin listener.
 const OTHER_DESCRIPTORS: u64 = 128;
-/// A tenth of what a worker gets of a processor that both want, and nothing while it is enough for both.
+/// A tenth of what a worker gets of a processor that both want. Where there is enough for both, nothing is lost.
 const LOW_PRIORITY: i32 = 10;
 
 /// Keeps memory out of core files, and from other processes of the same user: tokens and private keys
@@ -27,9 +27,9 @@ pub(crate) fn hide_memory() -> io::Result<()> {
         current: Some(0),
         maximum: Some(0),
     };
-    setrlimit(Resource::Core, none)?;
+    let limited = setrlimit(Resource::Core, none);
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-    Ok(())
+    Ok(limited?)
 }
 
 /// Takes as many descriptors as the system gives without being asked by an administrator.
@@ -81,7 +81,8 @@ pub(crate) async fn in_background<T: Send + 'static>(
     thread::Builder::new()
         .name(name.to_owned())
         .spawn(move || {
-            // Of this thread alone (`setpriority(2)`). Without it the work is done all the same.
+            // Of this thread, and those that it starts (`setpriority(2)`). Without it the work is done all
+            // the same.
             let _ = setpriority_process(None, LOW_PRIORITY);
             let _entered = runtime.enter();
             // Whoever has asked may have left.

@@ -18,7 +18,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use crate::downstream::connections::Connections;
 use crate::gateway::{Gateway, diagnostic_status};
 use crate::process;
-use crate::snapshot::{BuildError, Snapshot};
+use crate::snapshot::{self, BuildError, Snapshot};
 
 /// Between two looks at the files.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
@@ -85,28 +85,7 @@ pub(crate) async fn run(
 /// that looked right after it was read.
 async fn reload(gateway: &Arc<Gateway>, connections: &Connections) -> (Watched, Fingerprint) {
     let previous = gateway.snapshot();
-    let before = Arc::clone(&previous);
-    let loading = process::in_background("reload", move || {
-        let loaded = portcullis_config::reload(&before.config().path, before.config());
-        let watched = match &loaded {
-            Ok(config) => Watched::of_config(config),
-            Err(refused) => Watched::of_config(before.config()).and(refused),
-        };
-        let seen = watched.fingerprint();
-        let next = loaded
-            .map_err(Rejected::from)
-            .and_then(|config| Ok(Snapshot::build(config, Some(&before), before.metrics())?));
-        (next, watched, seen)
-    });
-    let (outcome, watched, seen) = match loading.await {
-        Ok(Some(loaded)) => loaded,
-        failed => {
-            let watched = Watched::of_config(previous.config());
-            let seen = watched.look().await;
-            let rejected = failed.err().map_or(Rejected::Defect, Rejected::Thread);
-            (Err(rejected), watched, seen)
-        }
-    };
+    let (outcome, watched, seen) = load(&previous).await;
     match outcome {
         Ok(next) => {
             next.warm_up(WARM_UP).await;
@@ -152,7 +131,58 @@ async fn reload(gateway: &Arc<Gateway>, connections: &Connections) -> (Watched, 
             );
         }
     }
+    // Ten thousand routes take a while to forget. Without a thread for it, this one does.
+    let _ = process::in_background("retire", move || drop(previous)).await;
     (watched, seen)
+}
+
+/// Reads the files and makes a generation of them, with what [`reload`] says about them. Whoever serves requests
+/// goes first.
+async fn load(previous: &Arc<Snapshot>) -> (Result<Snapshot, Rejected>, Watched, Fingerprint) {
+    let before = Arc::clone(previous);
+    let read = process::in_background("reload", move || {
+        let loaded = portcullis_config::reload(&before.config().path, before.config());
+        let watched = match &loaded {
+            Ok(config) => Watched::of_config(config),
+            Err(refused) => Watched::of_config(before.config()).and(refused),
+        };
+        let seen = watched.fingerprint();
+        (loaded, watched, seen)
+    });
+    match read.await {
+        Ok(Some((Ok(config), watched, seen))) => match build(config, previous).await {
+            // Of no thread nobody knows how long that lasts, so it is tried again.
+            Err(rejected @ Rejected::Thread(_)) => (Err(rejected), watched, Fingerprint::new()),
+            built => (built, watched, seen),
+        },
+        Ok(Some((Err(diagnostics), watched, seen))) => (Err(diagnostics.into()), watched, seen),
+        Ok(None) => {
+            let watched = Watched::of_config(previous.config());
+            let seen = watched.look().await;
+            (Err(Rejected::Defect), watched, seen)
+        }
+        Err(error) => {
+            let watched = Watched::of_config(previous.config());
+            (Err(Rejected::Thread(error)), watched, Fingerprint::new())
+        }
+    }
+}
+
+async fn build(config: Config, previous: &Arc<Snapshot>) -> Result<Snapshot, Rejected> {
+    let before = Arc::clone(previous);
+    // On a thread like any other: the one that writes the log would inherit a low priority.
+    let opening = tokio::task::spawn_blocking(move || {
+        let log = snapshot::access_log(&config, Some(&before), before.metrics());
+        (config, log)
+    });
+    let (config, log) = opening.await.map_err(|_| Rejected::Defect)?;
+    let log = log?;
+    let before = Arc::clone(previous);
+    let building = process::in_background("reload", move || {
+        Snapshot::build(config, Some(&before), before.metrics(), log)
+    });
+    let built = building.await.map_err(Rejected::Thread)?;
+    Ok(built.ok_or(Rejected::Defect)??)
 }
 
 #[derive(Debug, thiserror::Error)]

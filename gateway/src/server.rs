@@ -25,7 +25,7 @@ use crate::overload;
 use crate::process;
 use crate::proxy::{MAX_ATTEMPTS, Proxy};
 use crate::reload;
-use crate::snapshot::{BuildError, Snapshot};
+use crate::snapshot::{self, BuildError, Snapshot};
 use crate::telemetry::Metrics;
 use crate::workers::Workers;
 
@@ -130,7 +130,8 @@ impl Server {
         };
         let connections = Arc::new(Connections::new(config.limits.connections));
         let seen = reload::look_at(&config);
-        let snapshot = Snapshot::build(config, None, metrics)?;
+        let log = snapshot::access_log(&config, None, metrics)?;
+        let snapshot = Snapshot::build(config, None, metrics, log)?;
         snapshot.announce();
         reload::report_config(snapshot.config());
         let gateway = Arc::new(Gateway::new(snapshot, listeners));

@@ -81,7 +81,7 @@ pub enum BuildError {
 }
 
 impl Snapshot {
-    /// Makes the generation after `previous` of a checked configuration. Has to be called on the
+    /// Makes the generation after `previous` of a checked configuration, and of its [`access_log`]. Has to be called on the
     /// runtime that does not serve: issuers and names are looked up on it from here on.
     ///
     /// # Errors
@@ -90,6 +90,7 @@ impl Snapshot {
         config: Config,
         previous: Option<&Self>,
         metrics: &Metrics,
+        access_log: Option<AccessLog>,
     ) -> Result<Self, BuildError> {
         let mut key_set_caches = Vec::new();
         for issuer in &config.issuers {
@@ -146,7 +147,7 @@ impl Snapshot {
             listeners,
             service_headers: ServiceHeaders::new(&config.identity_headers),
             tokens: TokenCache::with_capacity(config.token_cache_entries),
-            access_log: access_log(&config, previous, metrics)?,
+            access_log,
             metrics: metrics.clone(),
             config: Arc::new(config),
         })
@@ -362,12 +363,15 @@ fn endpoints(upstream: &config::Upstream, previous: Option<&Snapshot>) -> Arc<En
         )
 }
 
-/// The access log that is open, if it is the one that is asked for.
-fn access_log(
+/// The access log that is open, if it is the one that is asked for; or else another one.
+///
+/// # Errors
+/// When it cannot be opened.
+pub(crate) fn access_log(
     config: &Config,
     previous: Option<&Snapshot>,
     metrics: &Metrics,
-) -> std::io::Result<Option<AccessLog>> {
+) -> Result<Option<AccessLog>, BuildError> {
     let Some(wanted) = &config.access_log else {
         return Ok(None);
     };
@@ -377,7 +381,7 @@ fn access_log(
     });
     match open {
         Some(log) => Ok(Some(log)),
-        None => AccessLog::open(wanted, metrics).map(Some),
+        None => Ok(Some(AccessLog::open(wanted, metrics)?)),
     }
 }
 
