@@ -15,11 +15,14 @@ const STEP: Duration = Duration::from_secs(1);
 pub(crate) async fn watch(metrics: Metrics) {
     let mut looks = interval(LOOK_INTERVAL);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut last = (SystemTime::now(), Instant::now());
+    let mut last = None;
     loop {
         looks.tick().await;
-        let now = (SystemTime::now(), Instant::now());
-        let step = step(now.0, last.0 + (now.1 - last.1));
+        let Some((is, at)) = look() else {
+            continue;
+        };
+        let (was, before) = last.replace((is, at)).unwrap_or((is, at));
+        let step = step(is, was + (at - before));
         if step.unsigned_abs() >= STEP.as_millis() {
             metrics.clock_stepped();
             let seconds = i64::try_from(step / 1000).unwrap_or(i64::MAX);
@@ -28,8 +31,14 @@ pub(crate) async fn watch(metrics: Metrics) {
                 "the clock was set: tokens expire, and begin to be valid, by the new time"
             );
         }
-        last = now;
     }
+}
+
+/// Both clocks at one time; nothing where the thread was stopped between them.
+fn look() -> Option<(SystemTime, Instant)> {
+    let before = Instant::now();
+    let is = SystemTime::now();
+    (before.elapsed() < STEP / 10).then_some((is, before))
 }
 
 /// Milliseconds that the clock is ahead of what was expected.

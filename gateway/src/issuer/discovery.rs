@@ -31,8 +31,8 @@ pub enum DiscoveryError {
     OtherIssuer {
         /// Where it was found.
         url: Place,
-        /// Whose it is.
-        found: Place,
+        /// Whose it is, to the letter: that is what makes it another one.
+        found: String,
     },
     /// Keys that anybody on the way could replace.
     #[error("`jwks_uri` is `{0}`, which is neither HTTPS nor on loopback")]
@@ -68,7 +68,7 @@ pub(crate) async fn key_set_url(
         if metadata.issuer != issuer {
             return Err(DiscoveryError::OtherIssuer {
                 url: Place::of(url),
-                found: Place::of(&metadata.issuer),
+                found: shortened(&metadata.issuer),
             });
         }
         if !allow_http && !is_safe(&metadata.jwks_uri) {
@@ -77,6 +77,11 @@ pub(crate) async fn key_set_url(
         return Ok(metadata.jwks_uri);
     }
     Err(failure)
+}
+
+/// For a message: the other side wrote it.
+fn shortened(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(200).collect()
 }
 
 /// HTTPS, or a loopback address. `https://user@…` is neither.

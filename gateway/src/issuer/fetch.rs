@@ -28,6 +28,9 @@ impl Place {
         let Ok(mut url) = Url::parse(url) else {
             return Self("no URL".to_owned());
         };
+        if url.cannot_be_a_base() {
+            return Self(format!("{}:...", url.scheme()));
+        }
         let has_query = url.query().is_some();
         // Errors are about URLs that cannot have these.
         let _ = url.set_username("");
@@ -144,6 +147,7 @@ mod tests {
                 "http://127.0.0.1:8080/keys?...",
             ),
             ("secret", "no URL"),
+            ("mailto:secret@idp.example", "mailto:..."),
         ] {
             assert_eq!(Place::of(url).to_string(), told);
         }
