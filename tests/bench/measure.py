@@ -108,6 +108,9 @@ class Load:
     def warm_up(self, options, offset):
         return self._run(options, WARM_UP, offset)["next"]
 
+    def fill(self, options, seconds, offset):
+        return self._run(options, seconds, offset)
+
     def paced(self, options, offset):
         return self._run(options, options.secs, offset, options.rate)
 
@@ -121,7 +124,7 @@ class Load:
                    "-r", str(rate), "-u", PATH, "-t", bench.file(job.token_file), "-o", str(offset),
                    "-b", bench.file("body.json"), "-s", "401" if refused else "200"]
         run = subprocess.run(programs.pinned(command, bench.cpus["load"]), capture_output=True, text=True,
-                             timeout=seconds + 20)
+                             timeout=seconds + 40)
         if run.returncode:
             raise RuntimeError(f"load ended with {run.returncode}: {run.stderr}")
         answers = json.loads(run.stdout)

@@ -11,6 +11,8 @@ class Scenario:
     edge_tls: bool = False     # from the caller, with HTTP/2
     paced: bool = False        # also at a fixed rate, for latency
     small_cache: bool = False  # fewer tokens are remembered than are used
+    entries: int = 0           # that our token cache has room for; 0 is its default
+    workers: int = 1           # of ours
     access_log: bool = False
     routes: int = 1
     only: tuple = ()           # names of systems; () is all that can

@@ -83,7 +83,8 @@ class Portcullis(System):
                       f"      certificate: {bench.file('gateway.crt')}\n"
                       f"      private_key: {bench.file('gateway.key')}\n") if job.mutual_tls else ""
         log = f"{{ file: {folder}/access.log }}" if job.access_log else "{ enabled: false }"
-        cache = f"token_cache: {{ entries: {OUR_SMALL_CACHE} }}\n" if job.small_cache else ""
+        entries = OUR_SMALL_CACHE if job.small_cache else job.entries
+        cache = f"token_cache: {{ entries: {entries} }}\n" if entries else ""
         config = write(folder, "portcullis.yaml", f"""
 listeners:
   - name: callers
@@ -104,7 +105,7 @@ policy: {{ files: ["policy-*.yaml"] }}
 """)
         for number, text in enumerate(self.policies(job)):
             write(folder, f"policy-{number}.yaml", text)
-        return [self.binary, "run", "--threads", "1", "--log-level", "error", "--config", config]
+        return [self.binary, "run", "--threads", str(job.workers), "--log-level", "error", "--config", config]
 
     @staticmethod
     def policies(job):
