@@ -36,7 +36,8 @@ pub struct Limits {
     /// Longest access token. At most 64KiB. Default: 16KiB.
     pub token_bytes: Option<ByteSize>,
     /// Access tokens from one address (IPv6: one /64) that may be verified and refused in a second; then
-    /// only tokens that are remembered are taken from it. 0 for any number. Default: 500.
+    /// only tokens that are remembered are taken from it, and others are refused a second later. 0 for any
+    /// number. Default: 500.
     pub failed_verifications_per_second: Option<u32>,
     /// Concurrent HTTP/2 streams on one connection. Default: 100.
     pub http2_streams: Option<u32>,

@@ -2,9 +2,10 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use portcullis_policy::{Denial, IssuerId, PresentedToken, Principal, UnixTime};
+use tokio::time::sleep;
 
 use super::failures::Failures;
 use super::token_cache::{Remembered, TokenHash};
@@ -30,13 +31,16 @@ pub(crate) struct Caller<'f> {
 }
 
 impl Caller<'_> {
-    fn may_try(&self, snapshot: &Snapshot) -> Result<(), Denial> {
+    /// Whether something is left of its address's share. Who has used it up is told so a second later, when there
+    /// is another one: until then the connection, or the stream, asks for nothing else.
+    async fn may_try(&self, snapshot: &Snapshot) -> Result<(), Denial> {
         let limit = snapshot.config().limits.failed_verifications_per_second;
         let is_exceeded = |address| self.failures.are_exceeded(address, limit, Instant::now());
-        match self.address.is_some_and(is_exceeded) {
-            true => Err(Denial::TokenAttemptsExceeded),
-            false => Ok(()),
+        if self.address.is_some_and(is_exceeded) {
+            sleep(Duration::from_secs(1)).await;
+            return Err(Denial::TokenAttemptsExceeded);
         }
+        Ok(())
     }
 
     /// Does what costs a signature when it is its turn.
@@ -73,13 +77,13 @@ pub(crate) async fn authenticate(
     if let Some(principal) = remembered(snapshot, &hash, now)? {
         return Ok(principal);
     }
-    caller.may_try(snapshot)?;
+    caller.may_try(snapshot).await?;
     let presented = PresentedToken::parse(token)?;
     let (issuer, _) = presented.issuer(snapshot.issuers())?;
     let key_sets = snapshot.key_set_cache(issuer)?;
     let judging = async {
         // Meanwhile others may have used up the address's share, or have shown this very token.
-        caller.may_try(snapshot)?;
+        caller.may_try(snapshot).await?;
         if let Some(principal) = remembered(snapshot, &hash, now)? {
             return Ok(principal);
         }
@@ -143,7 +147,7 @@ async fn verify(
         // Everybody who has waited for the keys comes at once.
         UnknownKey::LookAgain => {
             let again = async {
-                caller.may_try(snapshot)?;
+                caller.may_try(snapshot).await?;
                 let key_set = key_sets.current().ok_or(Fault::KeysUnavailable)?;
                 let presented = PresentedToken::parse(token)?;
                 verify_with(snapshot, issuer, presented, key_set, now)
