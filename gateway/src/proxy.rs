@@ -1,6 +1,7 @@
 //! The phases of Pingora's proxy, in running order; each is a few lines that call whoever knows.
 
 use std::any::Any;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -532,7 +533,7 @@ fn record_failure(exchange: &Exchange, error: &Error) {
                 portcullis.upstream.name = &*upstream.name,
                 server.address = exchange.attempts.address.map(tracing::field::display),
                 error.message = %error,
-                "TLS handshake with a service failed"
+                "TLS with a service failed"
             );
         }
     }
@@ -552,6 +553,7 @@ fn failure_of(error: &Error) -> UpstreamFailure {
         | ErrorType::InvalidCert
         | ErrorType::HandshakeError
         | ErrorType::TLSWantX509Lookup => UpstreamFailure::Tls,
+        _ if is_alert(error) => UpstreamFailure::Tls,
         ErrorType::ReadTimedout | ErrorType::WriteTimedout => UpstreamFailure::ResponseTimeout,
         ErrorType::InvalidHTTPHeader
         | ErrorType::H1Error
@@ -560,6 +562,17 @@ fn failure_of(error: &Error) -> UpstreamFailure {
         | ErrorType::InvalidH2 => UpstreamFailure::Protocol,
         _ => UpstreamFailure::Reset,
     }
+}
+
+/// Whether it is a TLS alert. In TLS 1.3 a service refuses a certificate when the handshake has ended for this
+/// side (RFC 8446 §4.4.3), and the alert comes where an answer is expected.
+fn is_alert(error: &Error) -> bool {
+    error
+        .root_cause()
+        .downcast_ref::<io::Error>()
+        .and_then(io::Error::get_ref)
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>())
+        .is_some_and(|inner| matches!(inner, rustls::Error::AlertReceived(_)))
 }
 
 /// What a caller is told about an error of a service.

@@ -1,13 +1,17 @@
 //! Verification keys: fetched, rotated, withdrawn, and missing.
 
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use portcullis_e2e::{
     AuthorizationServer, Caller, Gateway, GatewayYaml, Http2Connection, Issuer, IssuerAnswer,
     ORDERS_POLICY, Service, SigningKey, eventually,
 };
-use serde_json::json;
+use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::task::JoinSet;
 
 const ORDER: &str = "/orders/7";
@@ -304,7 +308,6 @@ async fn garbage_in_place_of_a_key_set_leaves_the_last_good_one() {
             "symmetric",
             IssuerAnswer::Body(symmetric.to_string().into_bytes()),
         ),
-        ("huge", IssuerAnswer::Body(vec![b' '; 20 << 20])),
         ("500", IssuerAnswer::Status(500)),
         ("404", IssuerAnswer::Status(404)),
     ];
@@ -319,6 +322,91 @@ async fn garbage_in_place_of_a_key_set_leaves_the_last_good_one() {
     let key = issuer.publish(SigningKey::p256("second"));
     let token = issuer.token_signed_by(&key).scope("orders:read").sign();
     eventually_status(&gateway, &token, 200).await;
+}
+
+/// However large it is: what is beyond the bounds is not read.
+#[tokio::test(flavor = "multi_thread")]
+async fn key_set_beyond_the_bounds_is_refused_whole_and_one_within_them_is_taken() {
+    const MAX_BYTES: usize = 256 * 1024;
+    const FAR_TOO_MANY: usize = 50_000_000;
+    let issuer = Issuer::start().await;
+    let (gateway, _service) = start(eager(&issuer, "")).await;
+    let gateway = gateway.until_ready().await;
+    issuer.answer_with(IssuerAnswer::Padded(FAR_TOO_MANY));
+    more_fetches(&issuer, 3).await;
+    // Of each no more than lies in sockets; read to the end, it would be twice as much by now.
+    let sent = issuer.padding_sent();
+    assert!(sent < FAR_TOO_MANY as u64, "{sent} bytes");
+
+    // Whoever takes any of these sets has it.
+    let second = issuer.publish(SigningKey::p256("second"));
+    let set = |key: &SigningKey, filler: &Value, count: usize| {
+        let mut keys = vec![issuer.key().public_jwk(), key.public_jwk()];
+        keys.resize(count, filler.clone());
+        IssuerAnswer::Body(json!({ "keys": keys }).to_string().into_bytes())
+    };
+    let real = SigningKey::p256("another").public_jwk();
+    let too_large = "is larger than 262144 bytes";
+    let too_many = "has more than 100 keys";
+    for (name, answer, reason) in [
+        ("50 MB", IssuerAnswer::Padded(FAR_TOO_MANY), too_large),
+        (
+            "a byte more",
+            IssuerAnswer::Padded(MAX_BYTES + 1),
+            too_large,
+        ),
+        ("10,000 keys", set(&second, &real, 10_000), too_large),
+        (
+            "10,000 of no use",
+            set(&second, &json!({}), 10_000),
+            too_many,
+        ),
+        ("a key more", set(&second, &real, 101), too_many),
+    ] {
+        issuer.answer_with(answer);
+        more_fetches(&issuer, 2).await;
+        let report = gateway.status().await;
+        let error = report["issuers"][0]["last_error"].to_string();
+        assert!(error.contains(reason), "{name}: {error}");
+        let known = issuer.token().scope("orders:read").sign();
+        assert_eq!(status(&gateway, &known).await, 200, "{name}");
+        let unknown = issuer.token_signed_by(&second).scope("orders:read").sign();
+        assert_eq!(status(&gateway, &unknown).await, 503, "{name}");
+    }
+    gateway.assert_healthy();
+
+    issuer.answer_with(IssuerAnswer::Padded(MAX_BYTES));
+    let token = issuer.token_signed_by(&second).scope("orders:read").sign();
+    eventually_status(&gateway, &token, 200).await;
+    let third = Arc::new(SigningKey::ed25519("third"));
+    issuer.answer_with(set(&third, &real, 100));
+    let token = issuer.token_signed_by(&third).scope("orders:read").sign();
+    eventually_status(&gateway, &token, 200).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_share_an_id_are_each_good_until_they_are_withdrawn() {
+    let issuer = Issuer::start_with(SigningKey::p256("shared")).await;
+    let twin = issuer.publish(SigningKey::p256("shared"));
+    let other = issuer.publish(SigningKey::rsa("shared"));
+    let (gateway, service) = start(eager(&issuer, "")).await;
+    let gateway = gateway.until_ready().await;
+    let token = |key: &Arc<SigningKey>| issuer.token_signed_by(key).scope("orders:read").sign();
+    let old = token(issuer.key());
+    for token in [&old, &token(&twin), &token(&other)] {
+        assert_eq!(status(&gateway, token).await, 200);
+    }
+    let stranger = Arc::new(SigningKey::p256("shared"));
+    assert_eq!(status(&gateway, &token(&stranger)).await, 401);
+    assert_eq!(service.request_count(), 3);
+
+    let left = json!({ "keys": [twin.public_jwk(), other.public_jwk()] });
+    issuer.answer_with(IssuerAnswer::Body(left.to_string().into_bytes()));
+    // Its id is still published, and the token is remembered: neither helps it.
+    eventually_status(&gateway, &old, 401).await;
+    for key in [&twin, &other] {
+        assert_eq!(status(&gateway, &token(key)).await, 200);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -473,7 +561,7 @@ routes:
 #[tokio::test(flavor = "multi_thread")]
 async fn one_unusable_key_does_not_spoil_the_set() {
     let issuer = Issuer::start().await;
-    let mut keys: serde_json::Value = serde_json::from_slice(&issuer.key_set()).unwrap();
+    let mut keys: Value = serde_json::from_slice(&issuer.key_set()).unwrap();
     let odd = [
         json!({ "kty": "AKP", "kid": "pq", "alg": "ML-DSA-65", "pub": "AAAA" }),
         json!({ "kty": "EC", "crv": "secp256k1", "kid": "k", "x": "AAAA", "y": "AAAA" }),
@@ -489,6 +577,91 @@ async fn one_unusable_key_does_not_spoil_the_set() {
     let token = issuer.token().scope("orders:read").sign();
     eventually_status(&gateway, &token, 200).await;
     gateway.assert_healthy();
+}
+
+/// An RSA key of any size, by OpenSSL's command line: nobody else signs with a small one.
+struct OpensslKey {
+    directory: TempDir,
+}
+
+impl OpensslKey {
+    fn generate(bits: usize) -> Self {
+        let directory = TempDir::with_prefix("portcullis-e2e-openssl-").unwrap();
+        let key = Self { directory };
+        key.openssl(&format!("genrsa -out key.pem {bits}"));
+        key
+    }
+
+    /// What it prints.
+    fn openssl(&self, arguments: &str) -> Vec<u8> {
+        let output = Command::new("openssl")
+            .args(arguments.split_whitespace())
+            .current_dir(self.directory.path())
+            .output()
+            .expect("openssl");
+        assert!(output.status.success(), "{arguments}: {output:?}");
+        output.stdout
+    }
+
+    fn modulus(&self) -> Vec<u8> {
+        let output = self.openssl("rsa -in key.pem -noout -modulus");
+        let output = String::from_utf8(output).unwrap();
+        let hex = output.trim().strip_prefix("Modulus=").unwrap();
+        (0..hex.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
+            .collect()
+    }
+
+    /// By RS256.
+    fn sign(&self, message: &[u8]) -> Vec<u8> {
+        std::fs::write(self.directory.path().join("message"), message).unwrap();
+        self.openssl("dgst -sha256 -sign key.pem message")
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rsa_key_of_fewer_than_2048_bits_verifies_nothing_beside_one_that_has_them() {
+    let issuer = Issuer::start().await;
+    let mut published = vec![issuer.key().public_jwk()];
+    let mut keys = Vec::new();
+    // Zeros before a modulus make it look like one of 2048 bits.
+    for (bits, zeros) in [(512, 0), (1024, 0), (1024, 128), (2047, 0), (2048, 0)] {
+        let key = OpensslKey::generate(bits);
+        let key_id = format!("{bits} bits behind {zeros} zeros");
+        let modulus = [vec![0; zeros], key.modulus()].concat();
+        published.push(json!({
+            "kty": "RSA", "use": "sig", "alg": "RS256", "kid": key_id,
+            "n": URL_SAFE_NO_PAD.encode(modulus), "e": "AQAB",
+        }));
+        keys.push((bits, key_id, key));
+    }
+    let document = json!({ "keys": published }).to_string();
+    issuer.answer_with(IssuerAnswer::Body(document.into_bytes()));
+    let (gateway, service) = start(GatewayYaml::new().issuer("acme", &issuer)).await;
+    let gateway = gateway.until_ready().await;
+    for (bits, key_id, key) in &keys {
+        let token = issuer
+            .token()
+            .header("kid", json!(key_id))
+            .scope("orders:read")
+            .with_signature(|input| key.sign(input));
+        let answer = Caller::new()
+            .get_with_token(&gateway.url(ORDER), &token)
+            .await;
+        if *bits < 2048 {
+            answer.assert_refused(401, "token_key_unknown");
+        } else {
+            assert_eq!(answer.status, 200, "{key_id}: {}", answer.text());
+        }
+    }
+    assert_eq!(service.request_count(), 1);
+    let metrics = gateway.metrics().await;
+    let usable = metrics.value("portcullis_key_set_keys", &[("issuer", "acme")]);
+    assert_eq!(usable, 2.0);
+    let log = gateway.log();
+    let is_told = log.iter().any(|line| line["skipped"] == 4);
+    assert!(is_told, "no four keys were skipped: {log:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -999,7 +999,7 @@ async fn nothing_that_a_service_says_is_written_at_any_log_level() {
     let ask = Ask::get("nobody", &format!("/public/x?q={query}"), &[502]);
     house.ask(Lane::Plain, &ask).await;
     house
-        .assert_untold("TLS handshake with a service failed", "the log")
+        .assert_untold("TLS with a service failed", "the log")
         .await;
 }
 

@@ -5,15 +5,15 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use portcullis_e2e::{
-    Authority, Behaviour, Caller, Connection, Gateway, GatewayBuilder, GatewayYaml, Issuer,
-    Response, Service, TlsOptions, WebSocket, WebSocketService, eventually, eventually_within,
-    unix_now,
+    Authority, Behaviour, Caller, Connection, DEADLINE, Gateway, GatewayBuilder, GatewayYaml,
+    Issuer, Response, Service, TlsOptions, WebSocket, WebSocketService, eventually,
+    eventually_within, unix_now,
 };
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tungstenite::{Error, Message};
 
 use crate::steps::{bearer, request};
@@ -654,6 +654,87 @@ fn talking_service(
         talk(stream);
     });
     (address, thread)
+}
+
+/// So many words, with these pauses, take three times the longest silence of `/news`.
+const WORDS: usize = 30;
+const PAUSE: Duration = Duration::from_millis(100);
+const WORD_OF_THE_SERVICE: &[u8] = b"\x81\x02hi";
+const WORD_OF_THE_CALLER: &[u8] = b"\x81\x82\0\0\0\0hi";
+
+/// One side has heard `word` so often, then that it was silent for too long, and nothing else.
+fn assert_heard(heard: &[u8], word: &[u8], times: usize) {
+    let words = word.repeat(times);
+    let rest = heard.strip_prefix(&words[..]);
+    let is_closed = rest.is_some_and(|rest| {
+        // Behind the first two bytes, for a service, an empty mask.
+        let length = rest.get(1).map_or(0, |length| usize::from(length & 0x7F));
+        let payload = &rest[rest.len().saturating_sub(length)..];
+        rest.starts_with(b"\x88") && payload.starts_with(&1001_u16.to_be_bytes())
+    });
+    assert!(is_closed, "{}", heard.escape_ascii());
+}
+
+/// What a caller hears until the connection ends.
+async fn hear_all(caller: &mut TcpStream) -> Vec<u8> {
+    let mut heard = Vec::new();
+    let hearing = timeout(DEADLINE, caller.read_to_end(&mut heard));
+    hearing.await.expect("the end of a silence").unwrap();
+    heard
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn word_of_the_service_alone_keeps_it_open() {
+    let (address, service) = talking_service(|mut stream| {
+        for _ in 0..WORDS {
+            stream.write_all(WORD_OF_THE_SERVICE).unwrap();
+            std::thread::sleep(PAUSE);
+        }
+        let mut heard = Vec::new();
+        stream.read_to_end(&mut heard).unwrap();
+        assert_heard(&heard, b"", 0);
+    });
+    let setup = Setup::start(address, "").await;
+    let mut caller = setup.open_raw("/news/1").await;
+    let heard = hear_all(&mut caller).await;
+    assert_heard(&heard, WORD_OF_THE_SERVICE, WORDS);
+    setup.ended("idle", 1.0).await;
+    service.join().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn word_of_the_caller_alone_keeps_it_open() {
+    let (address, service) = talking_service(|mut stream| {
+        let mut heard = Vec::new();
+        stream.read_to_end(&mut heard).unwrap();
+        assert_heard(&heard, WORD_OF_THE_CALLER, WORDS);
+    });
+    let setup = Setup::start(address, "").await;
+    let mut caller = setup.open_raw("/news/1").await;
+    for _ in 0..WORDS {
+        caller.write_all(WORD_OF_THE_CALLER).await.unwrap();
+        tokio::time::sleep(PAUSE).await;
+    }
+    assert_heard(&hear_all(&mut caller).await, b"", 0);
+    setup.ended("idle", 1.0).await;
+    service.join().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silence_of_both_sides_ends_it_and_not_before_its_time() {
+    let (address, service) = talking_service(|mut stream| {
+        let mut heard = Vec::new();
+        stream.read_to_end(&mut heard).unwrap();
+        assert_heard(&heard, b"", 0);
+    });
+    let setup = Setup::start(address, "").await;
+    let opening = Instant::now();
+    let mut caller = setup.open_raw("/news/1").await;
+    assert_heard(&hear_all(&mut caller).await, b"", 0);
+    let silence = opening.elapsed();
+    assert!(silence >= Duration::from_secs(1), "{silence:?}");
+    setup.ended("idle", 1.0).await;
+    service.join().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -35,6 +35,8 @@ pub enum IssuerAnswer {
     KeySet,
     /// This body, as a key set.
     Body(Vec<u8>),
+    /// Its own key set, and spaces behind it up to this many bytes, made as they are sent.
+    Padded(usize),
     /// This status and no body.
     Status(u16),
     /// A redirect to this address.
@@ -55,6 +57,7 @@ struct State {
     metadata: Mutex<Option<Vec<u8>>>,
     key_set_fetches: AtomicU64,
     metadata_fetches: AtomicU64,
+    padding_sent: Arc<AtomicU64>,
 }
 
 impl Issuer {
@@ -85,6 +88,7 @@ impl Issuer {
             metadata: Mutex::new(None),
             key_set_fetches: AtomicU64::new(0),
             metadata_fetches: AtomicU64::new(0),
+            padding_sent: Arc::default(),
         };
         Self {
             address,
@@ -179,6 +183,11 @@ impl Issuer {
     pub fn metadata_fetches(&self) -> u64 {
         self.state.metadata_fetches.load(Ordering::SeqCst)
     }
+
+    /// How many bytes of padding were sent, in all answers.
+    pub fn padding_sent(&self) -> u64 {
+        self.state.padding_sent.load(Ordering::SeqCst)
+    }
 }
 
 impl Drop for Issuer {
@@ -254,6 +263,10 @@ impl State {
         match answer {
             IssuerAnswer::KeySet => with_body(self.key_set()),
             IssuerAnswer::Body(body) => with_body(body),
+            IssuerAnswer::Padded(length) => {
+                let sent = Arc::clone(&self.padding_sent);
+                Response::new(padded(self.key_set(), length, sent).boxed())
+            }
             IssuerAnswer::Status(status) => with_status(status),
             IssuerAnswer::Redirect(location) => {
                 let mut response = with_status(302);
@@ -297,6 +310,26 @@ fn trickle(bytes: Vec<u8>) -> impl hyper::body::Body<Data = Bytes, Error = Infal
                 return;
             }
             tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    });
+    body
+}
+
+/// As fast as it is taken: JSON may have white space behind it.
+fn padded(
+    bytes: Vec<u8>,
+    length: usize,
+    sent: Arc<AtomicU64>,
+) -> impl hyper::body::Body<Data = Bytes, Error = Infallible> {
+    static SPACES: [u8; 64 * 1024] = [b' '; 64 * 1024];
+    let (mut sender, body) = http_body_util::channel::Channel::<Bytes, Infallible>::new(1);
+    let mut missing = length - bytes.len();
+    tokio::spawn(async move {
+        let mut next = Bytes::from(bytes);
+        while sender.send_data(next).await.is_ok() && missing > 0 {
+            next = Bytes::from_static(&SPACES[..missing.min(SPACES.len())]);
+            missing -= next.len();
+            sent.fetch_add(next.len() as u64, Ordering::SeqCst);
         }
     });
     body

@@ -1,6 +1,7 @@
 //! Wycheproof's vectors of the signature primitives, with their keys as JWK sets. Their messages are
-//! no JWS signing inputs, so they go to `KeySet::verify` itself.
+//! no JWS signing inputs, so they go to `KeySet::verify` itself. And how much a set may hold.
 
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use serde_json::json;
 use wycheproof::ecdsa::TestName as Ecdsa;
 use wycheproof::eddsa::TestName as Eddsa;
@@ -101,6 +102,57 @@ fn every_ed25519_vector_has_its_verdict() {
     );
     assert_eq!(verdicts.counts(), (88, 63));
     assert_eq!(verdicts.surprises, [0; 0]);
+}
+
+#[test]
+fn key_set_is_bounded_to_the_byte_and_to_the_key() {
+    let key = edwards_key(&Ed25519KeyPair::generate().unwrap());
+    let usable = |document: &str| KeySet::parse(document.as_bytes()).map(|keys| keys.len());
+    let one = json!({ "keys": [key] }).to_string();
+    let padded = |length: usize| one.clone() + &" ".repeat(length - one.len());
+    assert_eq!(usable(&padded(256 * 1024)), Ok(1));
+    let too_large = Err(InvalidKeySet::TooLarge);
+    assert_eq!(usable(&padded(256 * 1024 + 1)), too_large);
+    let too_many = Err(InvalidKeySet::TooManyKeys);
+    for (good, all, expected) in [
+        (1, 100, Ok(1)),
+        (100, 100, Ok(100)),
+        (1, 101, too_many.clone()),
+        (101, 101, too_many.clone()),
+        (1, 10_000, too_many),
+        (10_000, 10_000, too_large),
+    ] {
+        let mut keys = vec![key.clone(); good];
+        keys.resize(all, json!({}));
+        let document = json!({ "keys": keys }).to_string();
+        assert_eq!(usable(&document), expected, "{good} of {all}");
+    }
+}
+
+#[test]
+fn no_more_than_three_keys_of_one_id_are_tried_and_without_an_id_none_of_several() {
+    let pairs: Vec<_> = (0..4)
+        .map(|_| Ed25519KeyPair::generate().unwrap())
+        .collect();
+    let listed: Vec<Value> = pairs.iter().map(edwards_key).collect();
+    let document = json!({ "keys": listed }).to_string();
+    let keys = KeySet::parse(document.as_bytes()).unwrap();
+    for (number, pair) in pairs.iter().enumerate() {
+        let signature = pair.sign(b"message");
+        let judge = |id| keys.verify(id, Algorithm::EdDSA, b"message", signature.as_ref());
+        let expected = match number {
+            0..3 => Ok(()),
+            _ => Err(Denial::TokenSignatureInvalid),
+        };
+        assert_eq!(judge(Some("shared")), expected, "{number}");
+        assert_eq!(judge(Some("other")), Err(Denial::TokenKeyUnknown));
+        assert_eq!(judge(None), Err(Denial::TokenKeyUnknown));
+    }
+}
+
+fn edwards_key(pair: &Ed25519KeyPair) -> Value {
+    let x = URL_SAFE_NO_PAD.encode(pair.public_key());
+    json!({"kty": "OKP", "crv": "Ed25519", "kid": "shared", "x": x})
 }
 
 #[derive(Default)]
