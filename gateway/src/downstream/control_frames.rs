@@ -1,6 +1,7 @@
 //! Frames of HTTP/2 that carry no part of a request: resets, settings, pings, priorities, window updates,
 //! and those of unknown types (RFC 9113 §6). Each is work, and some are answered, but no limit of streams or
-//! bytes counts them; h2 has none for most of them. Whoever sends many of them for nothing is closed on.
+//! bytes counts them; h2 has none for most of them. Whoever sends many of them for nothing is closed on. So is
+//! who leaves a head, or any frame but of a body, without its end: h2 waits for ever.
 
 use std::time::Instant;
 
@@ -23,6 +24,10 @@ pub struct ControlFrames {
     header: [u8; HEADER],
     has: usize,
     payload_left: usize,
+    /// HEADERS came without END_HEADERS, and no CONTINUATION with it.
+    owes_continuation: bool,
+    /// When a head, or a frame that is not of a body, has begun that has not ended.
+    unfinished_since: Option<Instant>,
     budget: u64,
     /// When the budget was last looked at.
     since: Instant,
@@ -46,6 +51,8 @@ impl ControlFrames {
             header: [0; HEADER],
             has: 0,
             payload_left: 0,
+            owes_continuation: false,
+            unfinished_since: None,
             budget: BURST,
             since: now,
             sent: 0,
@@ -55,6 +62,12 @@ impl ControlFrames {
     /// The caller was sent so many bytes.
     pub const fn sent(&mut self, bytes: usize) {
         self.sent += bytes as u64;
+    }
+
+    /// When a head, or a frame that is not of a body, has begun that has not ended yet.
+    #[must_use]
+    pub const fn unfinished_since(&self) -> Option<Instant> {
+        self.unfinished_since
     }
 
     /// Takes in the next bytes.
@@ -70,8 +83,10 @@ impl ControlFrames {
                 self.preface_left -= of_preface;
                 self.payload_left -= length - of_preface;
                 bytes = bytes.get(length..).unwrap_or_default();
+                self.look_for_end();
                 continue;
             }
+            self.unfinished_since.get_or_insert(now);
             let length = (HEADER - self.has).min(bytes.len());
             let (part, rest) = bytes.split_at_checked(length).unwrap_or((bytes, &[]));
             if let Some(header) = self.header.get_mut(self.has..self.has + length) {
@@ -81,7 +96,7 @@ impl ControlFrames {
             bytes = rest;
             if self.has == HEADER {
                 self.has = 0;
-                let [high, middle, low, kind, ..] = self.header;
+                let [high, middle, low, kind, flags, ..] = self.header;
                 let length = [0, high, middle, low].map(usize::from);
                 self.payload_left = length.iter().fold(0, |sum, byte| sum << 8 | byte);
                 match kind {
@@ -90,9 +105,21 @@ impl ControlFrames {
                     DATA | CONTINUATION => {}
                     _ => self.spend(now)?,
                 }
+                if matches!(kind, HEADERS | CONTINUATION) {
+                    self.owes_continuation = flags & END_HEADERS == 0;
+                }
+                self.look_for_end();
             }
         }
         Ok(())
+    }
+
+    /// A frame has ended, or is one of a body, which has time limits of its own.
+    fn look_for_end(&mut self) {
+        let [_, _, _, kind, ..] = self.header;
+        if !self.owes_continuation && (self.payload_left == 0 || kind == DATA) {
+            self.unfinished_since = None;
+        }
     }
 
     fn spend(&mut self, now: Instant) -> Result<(), TooMany> {
@@ -115,6 +142,8 @@ impl ControlFrames {
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const CONTINUATION: u8 = 9;
+/// Of HEADERS and CONTINUATION.
+const END_HEADERS: u8 = 4;
 
 #[cfg(test)]
 mod tests {
@@ -179,6 +208,45 @@ mod tests {
             refused.is_some_and(|count| count <= 2 * BURST),
             "{refused:?}"
         );
+    }
+
+    #[test]
+    fn what_was_begun_and_not_ended_is_known_since_its_first_byte() {
+        let start = Instant::now();
+        let later = start + Duration::from_secs(1);
+        let mut head = frame(HEADERS, 20);
+        let mut end = frame(CONTINUATION, 5);
+        end[4] = END_HEADERS;
+        for whole in [
+            frame(PING, 8),
+            frame(HEADERS, 0).into_iter().chain(end.clone()).collect(),
+            head.iter().copied().chain(end.clone()).collect::<Vec<u8>>(),
+        ] {
+            let mut frames = begun(start);
+            let (last, rest) = whole.split_last().unwrap();
+            for byte in rest {
+                frames.read(&[*byte], start).unwrap();
+                assert_eq!(frames.unfinished_since(), Some(start));
+            }
+            frames.read(&[*last], later).unwrap();
+            assert_eq!(frames.unfinished_since(), None);
+        }
+        head[4] = END_HEADERS;
+        let mut frames = begun(start);
+        frames.read(&head, start).unwrap();
+        assert_eq!(frames.unfinished_since(), None);
+        let data = frame(DATA, 100);
+        frames.read(&data[..HEADER - 1], start).unwrap();
+        assert_eq!(frames.unfinished_since(), Some(start));
+        frames.read(&data[HEADER - 1..50], later).unwrap();
+        assert_eq!(
+            frames.unfinished_since(),
+            None,
+            "a body has limits of its own"
+        );
+        frames.read(&data[50..], later).unwrap();
+        frames.read(&frame(PING, 8)[..3], later).unwrap();
+        assert_eq!(frames.unfinished_since(), Some(later));
     }
 
     #[test]

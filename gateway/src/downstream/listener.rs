@@ -222,7 +222,8 @@ impl Listener {
         if spoken == Spoken::Http2 && !is_http2 {
             return;
         }
-        let stream = ClientStream::new(transport, first, is_http2, Arc::clone(connection));
+        let http2 = is_http2.then_some(limits.header_timeout);
+        let stream = ClientStream::new(transport, first, http2, Arc::clone(connection));
         let shutdown = self.shutdown.clone();
         if is_http2 {
             serve_http2(stream, proxy, limits, &connection.load, shutdown).await;

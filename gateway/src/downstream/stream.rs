@@ -20,7 +20,7 @@ use pingora_http::ResponseHeader;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter, Interest, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use tokio_rustls::server::TlsStream;
 
 use super::chunks::Malformed;
@@ -58,6 +58,26 @@ struct Http2 {
     frames: ControlFrames,
     /// Bytes that were read without a pause.
     turn: usize,
+    /// How long a head, or a frame that is not of a body, may take.
+    head_timeout: Duration,
+    alarm: Option<Pin<Box<Sleep>>>,
+}
+
+impl Http2 {
+    /// Ready when something is unfinished for too long.
+    fn poll_late(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Some(since) = self.frames.unfinished_since() else {
+            return Poll::Pending;
+        };
+        let deadline = Instant::from_std(since) + self.head_timeout;
+        let alarm = self
+            .alarm
+            .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        if alarm.deadline() != deadline {
+            alarm.as_mut().reset(deadline);
+        }
+        alarm.as_mut().poll(context)
+    }
 }
 
 /// h2 reads on as long as there is something, and the other connections of its thread wait.
@@ -69,14 +89,15 @@ pub(crate) enum Transport {
 }
 
 impl ClientStream {
+    /// Over HTTP/2, `http2` is how long a head may take there.
     pub(crate) fn new(
         transport: Transport,
         replay: Bytes,
-        is_http2: bool,
+        http2: Option<Duration>,
         connection: Arc<Connection>,
     ) -> Self {
         let fd = transport.tcp().as_raw_fd();
-        if !is_http2 {
+        if http2.is_none() {
             connection.inbound.keep(&replay);
         }
         let socket = SocketDigest::from_raw_fd(fd);
@@ -91,9 +112,11 @@ impl ClientStream {
             io: BufWriter::with_capacity(WRITE_BUFFER, transport),
             fd,
             replay,
-            http2: is_http2.then(|| Http2 {
+            http2: http2.map(|head_timeout| Http2 {
                 frames: ControlFrames::new(std::time::Instant::now()),
                 turn: 0,
+                head_timeout,
+                alarm: None,
             }),
             socket: Arc::new(socket),
             facts: Arc::new(ProxyDigest::new(
@@ -219,6 +242,8 @@ impl ClientStream {
             let read = Pin::new(&mut self.io).poll_read(context, buffer);
             if read.is_pending() {
                 http2.turn = 0;
+                ready!(http2.poll_late(context));
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
             ready!(read)?;
         }

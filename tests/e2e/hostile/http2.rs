@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use portcullis_e2e::http2_frames::{END_STREAM, PREFACE, frame, headers, settings};
 use portcullis_e2e::{
-    Authority, Connection, Gateway, GatewayYaml, Http2Connection, Response, Service, TlsOptions,
-    eventually,
+    Authority, Behaviour, Connection, Gateway, GatewayYaml, Http2Connection, Response, Service,
+    TlsOptions, eventually,
 };
 
 use tokio::time::{sleep, timeout};
@@ -96,6 +96,76 @@ async fn connection_that_never_begins_is_closed() {
     idle.send([PREFACE, &frame(4, 0, 0, b"")].concat()).await;
     let ended = timeout(Duration::from_secs(8), idle.read_to_end()).await;
     assert!(ended.is_ok(), "a connection without a request");
+}
+
+/// Beside a request that is answered late, so that nobody takes the connection for an idle one.
+#[tokio::test(flavor = "multi_thread")]
+async fn head_that_does_not_end_is_cut_off_in_time_beside_another_request() {
+    const PATIENT: &str = r#"
+owner: orders-team
+routes:
+  - name: patient
+    match: { path: "/public/{*rest}" }
+    upstream: orders
+    public: true
+    limits: { response_timeout: 10m }
+"#;
+    let edge = Edge::start(PATIENT).await;
+    edge.service.always(Behaviour::Stall);
+    let head = headers(3, END_STREAM, &request("GET", "/public/x"));
+    // HEADERS without END_HEADERS.
+    let mut open_ended = head.clone();
+    open_ended[4] = END_STREAM;
+    let beginnings = [
+        ("half a frame's header", &head[..5]),
+        ("half a frame", &head[..head.len() - 3]),
+        ("half a head", &open_ended),
+        ("half of another frame", &frame(6, 0, 0, b"12345678")[..12]),
+    ];
+    for (name, beginning) in beginnings {
+        for drips in [false, true] {
+            let mut connection = edge.connect().await;
+            let first = headers(1, END_STREAM, &request("GET", "/public/x"));
+            let opening = [PREFACE, &frame(4, 0, 0, b""), &first].concat();
+            connection.send(opening).await;
+            edge.service.wait_for_requests(1).await;
+            edge.service.forget();
+            let begun = Instant::now();
+            if drips {
+                for byte in beginning {
+                    sleep(Duration::from_millis(20)).await;
+                    // Whoever was closed on cannot send any more.
+                    if connection.try_send([*byte]).await.is_err() {
+                        break;
+                    }
+                }
+            } else {
+                connection.send(beginning).await;
+            }
+            let ended = timeout(Duration::from_secs(10), connection.read_to_end()).await;
+            assert!(ended.is_ok(), "{name}, in drops: {drips}");
+            let took = begun.elapsed();
+            assert!(took > Duration::from_millis(900), "{name}: {took:?}");
+        }
+    }
+    edge.until_nothing_is_in_flight().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connection_that_has_had_its_answer_is_closed_when_it_has_been_idle_for_long() {
+    let edge = Edge::start(ORDERS_POLICY_WITHOUT_TOKENS).await;
+    let mut connection = edge.connect().await;
+    let head = headers(1, END_STREAM, &request("GET", "/public/x"));
+    connection
+        .send([PREFACE, &frame(4, 0, 0, b""), &head].concat())
+        .await;
+    let started = Instant::now();
+    let ended = timeout(Duration::from_secs(8), connection.read_to_end()).await;
+    assert!(ended.is_ok(), "it is kept for ever");
+    let took = started.elapsed();
+    assert!(took > Duration::from_millis(1_800), "{took:?}");
+    let lines = edge.gateway.wait_for_access_log(1).await;
+    assert_eq!(lines[0]["http.response.status_code"], 200, "{lines:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -247,6 +317,126 @@ async fn body_that_never_comes_is_not_waited_for() {
         assert_eq!(line["portcullis.code"], "request_timeout", "{line}");
     }
     edge.until_nothing_is_in_flight().await;
+}
+
+/// A plain listener before a service, with these limits.
+async fn plain(limits: &str) -> (Service, Gateway) {
+    let service = Service::start().await;
+    let yaml = GatewayYaml::new()
+        .section(limits)
+        .upstream("orders", service.address());
+    let gateway = Gateway::start(&[
+        ("portcullis.yaml", &yaml.render()),
+        ("policy/orders.yaml", ORDERS_POLICY_WITHOUT_TOKENS),
+    ])
+    .await;
+    (service, gateway)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn body_that_comes_in_drops_is_given_up_in_time_and_a_steady_one_is_not() {
+    let limits = "limits: { body_timeout: 1s, body_bytes_per_second: 1000 }";
+    let (service, gateway) = plain(limits).await;
+    // Neither is ever silent for long enough to be called silent.
+    for (size, parts, is_served) in [(4, 100, false), (600, 10, true)] {
+        let before = gateway.access_log().len();
+        let mut connection = Connection::open(gateway.address("public")).await;
+        let head = headers(1, 0, &request("POST", "/public/x"));
+        connection
+            .send([PREFACE, &frame(4, 0, 0, b""), &head].concat())
+            .await;
+        let part = frame(0, 0, 1, &vec![b'x'; size]);
+        let sending = async {
+            for _ in 0..parts {
+                if connection.try_send(&part).await.is_err() {
+                    break;
+                }
+                sleep(Duration::from_millis(300)).await;
+            }
+            // An error is a gateway that has heard enough.
+            let _ = connection.try_send(frame(0, END_STREAM, 1, b"")).await;
+            std::future::pending::<()>().await;
+        };
+        let started = Instant::now();
+        let lines = tokio::select! {
+            lines = gateway.wait_for_access_log(before + 1) => lines,
+            () = sending => unreachable!("it waits for ever"),
+        };
+        let took = started.elapsed();
+        assert!(took < Duration::from_secs(10), "{size}: {took:?}");
+        let line = &lines[before];
+        let (status, code) = match is_served {
+            true => (200, "none"),
+            false => (408, "request_timeout"),
+        };
+        assert_eq!(line["http.response.status_code"], status, "{line}");
+        assert_eq!(line["portcullis.code"], code, "{line}");
+    }
+    let received = service.requests();
+    assert_eq!(received.len(), 1, "{received:?}");
+    assert_eq!(received[0].body.len(), 6_000);
+}
+
+/// The next frame: its kind, flags, stream and payload.
+async fn next_frame(connection: &mut Connection) -> (u8, u8, u32, Vec<u8>) {
+    let head = connection.read_exactly(9).await.expect("a frame");
+    let number = |at: usize| u32::from_be_bytes(head[at..at + 4].try_into().unwrap());
+    let length = (number(0) >> 8) as usize;
+    let payload = connection.read_exactly(length).await.expect("a payload");
+    (head[3], head[4], number(5), payload)
+}
+
+/// Reads until this stream is refused, and has met nobody.
+async fn until_refused(connection: &mut Connection, stream: u32) {
+    const RST_STREAM: u8 = 3;
+    const REFUSED_STREAM: [u8; 4] = [0, 0, 0, 7];
+    loop {
+        let (kind, _, of, payload) = next_frame(connection).await;
+        if of == stream {
+            assert_eq!((kind, &*payload), (RST_STREAM, &REFUSED_STREAM[..]));
+            return;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stream_beyond_the_limit_is_refused_and_taken_when_another_has_ended() {
+    let (service, gateway) = plain("limits: { http2_streams: 3 }").await;
+    service.always(Behaviour::Stall);
+    let mut connection = Connection::open(gateway.address("public")).await;
+    connection
+        .send([PREFACE, &frame(4, 0, 0, b"")].concat())
+        .await;
+    // One of them is answered, when all are there and one too many has been refused.
+    service.next(Response::new(200).after(Duration::from_secs(3)));
+    for stream in [1, 3, 5, 7] {
+        let head = headers(stream, END_STREAM, &request("GET", "/public/x"));
+        connection.send(head).await;
+    }
+    until_refused(&mut connection, 7).await;
+    service.wait_for_requests(3).await;
+    loop {
+        let (_, flags, stream, _) = next_frame(&mut connection).await;
+        if stream != 0 && flags & END_STREAM != 0 {
+            break;
+        }
+    }
+    for stream in [9, 11] {
+        let head = headers(stream, END_STREAM, &request("GET", "/public/y"));
+        connection.send(head).await;
+    }
+    until_refused(&mut connection, 11).await;
+    let targets: Vec<_> = service
+        .wait_for_requests(4)
+        .await
+        .into_iter()
+        .map(|received| received.target)
+        .collect();
+    assert_eq!(
+        targets,
+        ["/public/x", "/public/x", "/public/x", "/public/y"]
+    );
+    gateway.assert_healthy();
 }
 
 #[tokio::test(flavor = "multi_thread")]
