@@ -3,13 +3,12 @@
 use pingora_http::RequestHeader;
 use portcullis_policy::{self as policy, Access, Denial, Permit};
 
-use crate::authentication::access_token::{self, Caller};
+use crate::authentication::access_token::{self, Caller, Verifications};
 use crate::downstream::credential;
 use crate::downstream::request::{Arrived, check_length};
 use crate::exchange::Exchange;
 use crate::gateway::Gateway;
 use crate::refusal::{Fault, Refusal};
-use crate::turns::Turns;
 use crate::websocket::handshake;
 
 /// A request in, a permit or a refusal out.
@@ -20,7 +19,7 @@ pub(crate) async fn admit(
     header: &RequestHeader,
     exchange: &mut Exchange,
     gateway: &Gateway,
-    verifications: &Turns,
+    verifications: &Verifications,
 ) -> Result<Permit, Refusal> {
     let snapshot = std::sync::Arc::clone(exchange.snapshot());
     let limits = &snapshot.config().limits;
@@ -47,7 +46,7 @@ pub(crate) async fn admit(
             let caller = Caller {
                 address: exchange.answerable_address(),
                 failures: gateway.failures(),
-                turns: verifications,
+                verifications,
             };
             Some(access_token::authenticate(&snapshot, token, now, caller).await?) // who that is
         }

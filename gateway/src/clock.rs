@@ -1,18 +1,19 @@
 //! The wall clock. It decides how long a token is good, and whoever sets it moves every expiry.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::telemetry::Metrics;
+use crate::gateway::Gateway;
 
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Less than this between two looks is a clock that is kept right.
 const STEP: Duration = Duration::from_secs(1);
 
 /// Tells, for as long as the gateway runs, when the wall clock was set: it has gone another way than the
-/// one that only counts.
-pub(crate) async fn watch(metrics: Metrics) {
+/// one that only counts. What was verified by the other time is verified anew.
+pub(crate) async fn watch(gateway: Arc<Gateway>) {
     let mut looks = interval(LOOK_INTERVAL);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut last = None;
@@ -24,7 +25,8 @@ pub(crate) async fn watch(metrics: Metrics) {
         let (was, before) = last.replace((is, at)).unwrap_or((is, at));
         let step = step(is, was + (at - before));
         if step.unsigned_abs() >= STEP.as_millis() {
-            metrics.clock_stepped();
+            gateway.metrics().clock_stepped();
+            gateway.snapshot().tokens().clear();
             let seconds = i64::try_from(step / 1000).unwrap_or(i64::MAX);
             tracing::warn!(
                 seconds,

@@ -44,27 +44,33 @@ pub(crate) fn raise_descriptor_limit() {
     }
 }
 
-/// Tells where `limits.connections` is more than there are descriptors for: accepting would stop at a
-/// number that nobody has chosen, and the admin listener would wait with it.
+/// As many connections of callers as there are descriptors for, and no more than `limits.connections`: beyond
+/// that the admin listener would wait with everybody else.
+pub(crate) fn possible_connections(config: &Config) -> usize {
+    let descriptors = getrlimit(Resource::Nofile).current;
+    config
+        .limits
+        .connections
+        .min(descriptors.map_or(usize::MAX, connections_with))
+}
+
+/// Tells where that is less than was asked for.
 pub(crate) fn report_descriptors(config: &Config) {
-    let connections = config.limits.connections;
-    let needed = descriptors_for(connections);
-    if let Some(descriptors) = getrlimit(Resource::Nofile).current
-        && descriptors < needed
-    {
+    let possible = possible_connections(config);
+    if possible < config.limits.connections {
         tracing::warn!(
-            limits.connections = connections,
-            descriptors,
-            needed,
+            limits.connections = config.limits.connections,
+            possible,
             "fewer descriptors than limits.connections needs: raise LimitNOFILE (ulimit -n), or lower it"
         );
     }
 }
 
-/// One to the caller and, while a request is in flight, one to its service. Requests over HTTP/2 may need
-/// more.
-fn descriptors_for(connections: usize) -> u64 {
-    2 * connections as u64 + OTHER_DESCRIPTORS
+/// Each has a descriptor to its caller and, while a request is in flight, one to its service. Requests over
+/// HTTP/2 may need more.
+fn connections_with(descriptors: u64) -> usize {
+    let each = descriptors.saturating_sub(OTHER_DESCRIPTORS) / 2;
+    usize::try_from(each).unwrap_or(usize::MAX).max(1)
 }
 
 /// Does long work on a thread of its own, where it yields to whoever serves requests. What it spawns runs on
@@ -97,7 +103,9 @@ mod tests {
 
     #[test]
     fn each_connection_needs_a_descriptor_on_either_side() {
-        assert_eq!(descriptors_for(10_000), 20_128);
+        assert_eq!(connections_with(20_128), 10_000);
+        assert_eq!(connections_with(20_127), 9_999);
+        assert_eq!(connections_with(0), 1);
     }
 
     #[tokio::test]

@@ -20,6 +20,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use portcullis_policy::Denial;
 
 use crate::admission;
+use crate::authentication::access_token::Verifications;
 use crate::downstream::body_clock::{self, Progress};
 use crate::downstream::connection::Connection;
 use crate::downstream::response;
@@ -28,7 +29,6 @@ use crate::exchange::{Exchange, RequestLine};
 use crate::gateway::Gateway;
 use crate::refusal::{Fault, Refusal};
 use crate::telemetry::metrics::labels::UpstreamFailure;
-use crate::turns::Turns;
 use crate::upstream::request::{self, ForwardAuthorization, Injected};
 use crate::websocket::tunnel::Tunnel;
 use crate::websocket::{handshake, service};
@@ -45,7 +45,7 @@ pub struct Proxy {
     /// For WebSockets, each of which has a connection of its own.
     connector: TransportConnector,
     /// Of the tokens that come to this worker.
-    verifications: Turns,
+    verifications: Verifications,
 }
 
 impl Proxy {
@@ -53,7 +53,7 @@ impl Proxy {
         Self {
             gateway,
             connector,
-            verifications: Turns::default(),
+            verifications: Verifications::default(),
         }
     }
 
@@ -554,6 +554,7 @@ fn failure_of(error: &Error) -> UpstreamFailure {
         | ErrorType::HandshakeError
         | ErrorType::TLSWantX509Lookup => UpstreamFailure::Tls,
         _ if is_alert(error) => UpstreamFailure::Tls,
+        _ if is_shortage(error) => UpstreamFailure::ConnectRefused,
         ErrorType::ReadTimedout | ErrorType::WriteTimedout => UpstreamFailure::ResponseTimeout,
         ErrorType::InvalidHTTPHeader
         | ErrorType::H1Error
@@ -575,9 +576,19 @@ fn is_alert(error: &Error) -> bool {
         .is_some_and(|inner| matches!(inner, rustls::Error::AlertReceived(_)))
 }
 
+/// Whether there is no descriptor left for a connection to the service, which is not to blame.
+fn is_shortage(error: &Error) -> bool {
+    error
+        .root_cause()
+        .downcast_ref::<io::Error>()
+        .and_then(io::Error::raw_os_error)
+        .is_some_and(|code| matches!(code, libc::EMFILE | libc::ENFILE))
+}
+
 /// What a caller is told about an error of a service.
 fn fault_of(error: &Error) -> Fault {
     match error.etype() {
+        _ if is_shortage(error) => Fault::Overloaded,
         ErrorType::ConnectTimedout
         | ErrorType::TLSHandshakeTimedout
         | ErrorType::ReadTimedout

@@ -91,7 +91,7 @@ async fn reload(gateway: &Arc<Gateway>, connections: &Connections) -> (Watched, 
             next.warm_up(WARM_UP).await;
             let config = Arc::clone(next.config());
             let generation = next.generation();
-            connections.resize(config.limits.connections);
+            connections.resize(process::possible_connections(&config));
             gateway.install(next);
             gateway.reloaded(true, Vec::new());
             if config.admin != previous.config().admin {

@@ -128,7 +128,7 @@ impl Server {
             ),
             None => None,
         };
-        let connections = Arc::new(Connections::new(config.limits.connections));
+        let connections = Arc::new(Connections::new(process::possible_connections(&config)));
         let seen = reload::look_at(&config);
         let log = snapshot::access_log(&config, None, metrics)?;
         let snapshot = Snapshot::build(config, None, metrics, log)?;
@@ -176,7 +176,7 @@ impl Server {
             Arc::clone(&gateway),
             Arc::clone(&connections),
         ));
-        let clock = tokio::spawn(clock::watch(metrics.clone()));
+        let clock = tokio::spawn(clock::watch(Arc::clone(&gateway)));
         gateway.serve();
         Ok(Self {
             gateway,

@@ -57,10 +57,10 @@ impl Turns {
 }
 
 /// Counts one that waits until it is dropped: it has had its turn, or was given up.
-struct Waiting<'w>(&'w AtomicUsize);
+pub(crate) struct Waiting<'w>(&'w AtomicUsize);
 
 impl<'w> Waiting<'w> {
-    fn begin(waiting: &'w AtomicUsize) -> Self {
+    pub(crate) fn begin(waiting: &'w AtomicUsize) -> Self {
         waiting.fetch_add(1, Ordering::Relaxed);
         Self(waiting)
     }

@@ -14,8 +14,8 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use portcullis_e2e::{
-    AUDIENCE, Caller, Connection, Gateway, GatewayYaml, Issuer, IssuerAnswer, Load, ORDERS_POLICY,
-    Service, SigningKey, World, eventually, unix_now,
+    AUDIENCE, Behaviour, Caller, Connection, Gateway, GatewayYaml, Http2Connection, Issuer,
+    IssuerAnswer, Load, ORDERS_POLICY, Response, Service, SigningKey, World, eventually, unix_now,
 };
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -236,8 +236,46 @@ async fn killed_gateway_leaves_whole_lines_and_serves_again_at_once() {
     assert_eq!(whole_lines(&log).len(), before + 2);
 }
 
+/// Connections of callers leave some, but the requests on an HTTP/2 connection may all need another one.
 #[tokio::test(flavor = "multi_thread")]
 async fn shortage_of_descriptors_is_waited_out_without_spinning() {
+    let world =
+        World::start_with_gateway(|yaml| yaml, |builder| builder.with_open_files(160)).await;
+    world.service.always(Behaviour::Stall);
+    let address = world.gateway.address("public");
+    let mut asking = JoinSet::new();
+    for _ in 0..3 {
+        let connection = Http2Connection::open(address).await;
+        for _ in 0..60 {
+            let (mut connection, url) = (connection.clone(), world.url(HEALTH));
+            asking.spawn(async move { connection.request("GET", &url, &[], b"", &[]).await });
+        }
+    }
+    eventually("a request for which there is no descriptor", || async {
+        let is_short = |line: &Value| line["portcullis.code"] == "overloaded";
+        let lines = world.gateway.access_log();
+        lines.iter().any(is_short).then_some(())
+    })
+    .await;
+    let late = Connection::open(address).await;
+    world.gateway.wait_for_log("connection not accepted").await;
+    assert_no_spinning(&world.gateway).await;
+    world.gateway.assert_healthy();
+
+    asking.shutdown().await;
+    drop(late);
+    world.service.always(Response::new(200));
+    until_served(&world).await;
+    let token = world.token("orders:read");
+    assert_eq!(status(&world.gateway, &token).await, 200);
+    let metrics = world.gateway.metrics().await;
+    assert_eq!(metrics.value("portcullis_panics_total", &[]), 0.0);
+    world.gateway.assert_healthy();
+}
+
+/// As many are accepted as leave descriptors for their services, and for the admin listener.
+#[tokio::test(flavor = "multi_thread")]
+async fn admin_listener_answers_while_every_connection_is_taken() {
     let world = World::start_with_gateway(
         // Silent connections have to stay for as long as this takes.
         |yaml| yaml.section("limits: { header_timeout: 60s }"),
@@ -252,48 +290,15 @@ async fn shortage_of_descriptors_is_waited_out_without_spinning() {
     for _ in 0..OPEN_FILES {
         open.push(Connection::open(address).await);
     }
-    world.gateway.wait_for_log("connection not accepted").await;
-    // None is left for the admin listener either: whoever asks now has to wait, and is not lost.
-    let url = world.gateway.admin_url("/healthz");
-    let health = tokio::spawn(async move { Caller::new().get(&url).await.status });
-    assert_no_spinning(&world.gateway).await;
-    // Whoever is connected gets an answer, and nobody is let in for want of anything.
-    let response = open[0].request(request("GET", ORDER, &[])).await;
-    assert_eq!(response.status, 401, "{}", response.text());
-    let response = open[1].request(request("GET", HEALTH, &[])).await;
-    assert!(matches!(response.status, 502 | 503), "{response:?}");
-    world.service.assert_untouched();
-    world.gateway.assert_healthy();
-
-    drop(open);
-    assert_eq!(health.await.unwrap(), 200);
-    until_served(&world).await;
-    let token = world.token("orders:read");
-    assert_eq!(status(&world.gateway, &token).await, 200);
-    let metrics = world.gateway.metrics().await;
-    assert_eq!(metrics.value("portcullis_panics_total", &[]), 0.0);
-    world.gateway.assert_healthy();
-}
-
-/// With descriptors to spare beyond `limits.connections`, there are always some for the admin listener.
-#[tokio::test(flavor = "multi_thread")]
-async fn admin_listener_answers_while_every_connection_is_taken() {
-    let world = World::start_with_gateway(
-        |yaml| yaml.section("limits: { connections: 100, header_timeout: 60s }"),
-        |builder| builder.with_open_files(OPEN_FILES),
-    )
-    .await;
-    let address = world.gateway.address("public");
-    let mut open = Vec::new();
-    for _ in 0..150 {
-        open.push(Connection::open(address).await);
-    }
     eventually("all connections taken", || async {
         let metrics = world.gateway.metrics().await;
         let taken = metrics.value("portcullis_connections", &[("listener", "public")]);
-        (taken == 100.0).then_some(())
+        (taken == f64::from((OPEN_FILES - 128) / 2)).then_some(())
     })
     .await;
+    // Whoever is connected gets an answer.
+    let response = open[0].request(request("GET", ORDER, &[])).await;
+    assert_eq!(response.status, 401, "{}", response.text());
     assert_no_spinning(&world.gateway).await;
     for path in ["/healthz", "/readyz", "/metrics", "/status"] {
         let answer = Caller::new().get(&world.gateway.admin_url(path)).await;
@@ -609,8 +614,9 @@ async fn more_tokens_than_can_be_remembered_are_all_accepted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn scrapers_that_do_not_read_hold_up_nobody() {
     let world = World::start().await;
+    // Fewer than the admin listener has at one time.
     let mut slow = Vec::new();
-    for _ in 0..50 {
+    for _ in 0..200 {
         let mut scraper = Connection::open_narrow(world.gateway.admin_address()).await;
         scraper
             .send("GET /metrics HTTP/1.1\r\nHost: h\r\n\r\n")
@@ -681,6 +687,7 @@ async fn service_that_reads_nothing_is_a_gateway_timeout_and_costs_no_memory() {
         let metrics = gateway.metrics().await;
         metrics.value("process_resident_memory_bytes", &[])
     };
+    let held = gateway.holds().await;
     let before = resident().await;
     let started = Instant::now();
     let mut uploads = JoinSet::new();
@@ -710,6 +717,7 @@ async fn service_that_reads_nothing_is_a_gateway_timeout_and_costs_no_memory() {
         &[("upstream", "orders"), ("reason", "response_timeout")],
     );
     assert_eq!(failures, 8.0);
+    gateway.until_it_holds_no_more_than(held).await;
     gateway.assert_healthy();
     accepting.abort();
 }

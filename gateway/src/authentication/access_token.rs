@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use portcullis_policy::{Denial, IssuerId, PresentedToken, Principal, UnixTime};
@@ -14,11 +15,21 @@ use crate::issuer::key_set_cache::{LoadedKeySet, UnknownKey};
 use crate::refusal::{Fault, Refusal};
 use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::labels::TokenVerification;
-use crate::turns::Turns;
+use crate::turns::{Turns, Waiting};
 
 /// Tokens that wait for their turn on one worker: that many signatures, half a second of RSA's, are before the
 /// last of them, and whatever else the worker does.
 const MAX_WAITING: usize = 4096;
+
+/// Refusals that wait on one worker: each holds a request, some 36 KiB.
+const MAX_DELAYED: usize = 512;
+
+/// What one worker has to do for tokens that nobody remembers.
+#[derive(Debug, Default)]
+pub(crate) struct Verifications {
+    turns: Turns,
+    delayed: AtomicUsize,
+}
 
 /// Whom a verification is done for, and what it has cost so far.
 #[derive(Debug, Clone, Copy)]
@@ -26,18 +37,23 @@ pub(crate) struct Caller<'f> {
     /// `None`: a proxy that speaks for many, and does not say for whom.
     pub(crate) address: Option<IpAddr>,
     pub(crate) failures: &'f Failures,
-    /// The verifications of the worker that it is connected to.
-    pub(crate) turns: &'f Turns,
+    /// Of the worker that it is connected to.
+    pub(crate) verifications: &'f Verifications,
 }
 
 impl Caller<'_> {
     /// Whether something is left of its address's share. Who has used it up is told so a second later, when there
-    /// is another one: until then the connection, or the stream, asks for nothing else.
+    /// is another one: until then the connection, or the stream, asks for nothing else. So many wait that
+    /// they hold little; further ones are told at once.
     async fn may_try(&self, snapshot: &Snapshot) -> Result<(), Denial> {
         let limit = snapshot.config().limits.failed_verifications_per_second;
         let is_exceeded = |address| self.failures.are_exceeded(address, limit, Instant::now());
         if self.address.is_some_and(is_exceeded) {
-            sleep(Duration::from_secs(1)).await;
+            let delayed = &self.verifications.delayed;
+            if delayed.load(Ordering::Relaxed) < MAX_DELAYED {
+                let _delayed = Waiting::begin(delayed);
+                sleep(Duration::from_secs(1)).await;
+            }
             return Err(Denial::TokenAttemptsExceeded);
         }
         Ok(())
@@ -48,10 +64,10 @@ impl Caller<'_> {
         &self,
         work: impl Future<Output = Result<T, Refusal>>,
     ) -> Result<T, Refusal> {
-        if self.turns.waiting() >= MAX_WAITING {
+        if self.verifications.turns.waiting() >= MAX_WAITING {
             return Err(Fault::Overloaded.into());
         }
-        self.turns.begin(work).await
+        self.verifications.turns.begin(work).await
     }
 
     fn has_failed(&self) {
@@ -81,7 +97,7 @@ pub(crate) async fn authenticate(
     let presented = PresentedToken::parse(token)?;
     let (issuer, _) = presented.issuer(snapshot.issuers())?;
     let key_sets = snapshot.key_set_cache(issuer)?;
-    let has_to_wait = caller.turns.waiting() > 0;
+    let has_to_wait = caller.verifications.turns.waiting() > 0;
     let judging = async {
         // Meanwhile others may have used up the address's share, or have shown this very token.
         if has_to_wait {

@@ -125,7 +125,8 @@ impl Connections {
     /// Whether so many are open that further ones are told to come back later.
     pub(crate) fn is_crowded(&self, config: &Config) -> bool {
         let share = config.overload.refuse_at_connections_percent as usize;
-        self.count().saturating_mul(100) > config.limits.connections.saturating_mul(share)
+        let size = *self.size.lock().unwrap_or_else(PoisonError::into_inner);
+        self.count().saturating_mul(100) > size.saturating_mul(share)
     }
 
     /// How many are open.

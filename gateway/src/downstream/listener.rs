@@ -62,7 +62,9 @@ impl Listener {
                 Err(error) => {
                     // Waiting keeps the loop from spinning while descriptors are short.
                     if is_shortage(&error) {
-                        tracing::warn!(portcullis.listener = &*self.name, error.message = %error, "connection not accepted");
+                        if self.connections.may_tell() {
+                            tracing::warn!(portcullis.listener = &*self.name, error.message = %error, "connection not accepted");
+                        }
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
                 }
