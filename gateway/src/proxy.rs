@@ -214,6 +214,11 @@ impl ProxyHttp for Proxy {
         exchange: &mut Box<Exchange>,
     ) -> Result<()> {
         let bytes = body.as_ref().map_or(0, Bytes::len);
+        if end_of_stream && bytes == 0 {
+            // Of nothing, Pingora makes an empty chunk, which is the end of a body, and then ends it once more:
+            // to a service the second end is the beginning of another request.
+            *body = None;
+        }
         let is_hurried = exchange.attempts.answered.is_none();
         let snapshot = Arc::clone(exchange.snapshot());
         let limits = &snapshot.config().limits;
