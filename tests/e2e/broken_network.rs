@@ -354,19 +354,29 @@ async fn half_open_network_is_a_gateway_timeout_for_everybody_behind_it_and_for_
     for (http2, tls) in [(false, false), (true, false), (false, true)] {
         let line = Line::over(http2, tls, timeouts).await;
         line.service.always(Response::new(200).body(BODY));
+        let before = line.gateway.holds().await;
         for fault in [Fault::HalfOpen, Fault::Mute, Fault::Deaf] {
             // There is a connection that is kept, and it is the next request's.
             assert!(is_whole(&line.ask().await));
             line.proxy.set(fault);
             let target = format!("/public/{fault:?}");
             let started = Instant::now();
+            // So many that whatever each of them kept would be seen at the end.
+            let mut waiting = Vec::new();
+            for _ in 0..20 {
+                waiting.push(line.open(ANY).await);
+            }
             let (first, second, ()) = tokio::join!(
                 line.ask(),
                 line.post(&target),
                 line.assert_others_are_served()
             );
             let what = format!("{fault:?} (http2: {http2}, tls: {tls})");
-            for answer in [first, second] {
+            let mut answers = vec![first, second];
+            for mut connection in waiting {
+                answers.push(connection.read_response().await);
+            }
+            for answer in answers {
                 assert_eq!(answer.status, 504, "{what}: {answer:?}");
                 assert!(answer.text().contains("upstream_timeout"), "{what}");
             }
@@ -379,6 +389,7 @@ async fn half_open_network_is_a_gateway_timeout_for_everybody_behind_it_and_for_
             assert!(posts <= 1, "{what}: sent {posts} times");
             line.assert_recovers().await;
         }
+        line.gateway.until_it_holds_no_more_than(before).await;
     }
 }
 

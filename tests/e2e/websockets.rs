@@ -534,6 +534,7 @@ async fn callers_that_take_nothing_hold_little_and_are_closed() {
     // None may end before all are open; more than a thousand come from one address.
     let limits = "limits: { websocket_idle_timeout: 15s, connections_per_address: 2000 }";
     let setup = Setup::start(service.address(), limits).await;
+    let held = setup.gateway.holds().await;
     let resident = || {
         let status = format!("/proc/{}/status", setup.gateway.process_id());
         let status = std::fs::read_to_string(status).unwrap();
@@ -560,6 +561,7 @@ async fn callers_that_take_nothing_hold_little_and_are_closed() {
     setup.ended("idle", sockets.len() as f64).await;
     let answer = Caller::new().get(&setup.gateway.url("/plain/1")).await;
     assert_eq!(answer.status, 401, "others are served");
+    setup.gateway.until_it_holds_no_more_than(held).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

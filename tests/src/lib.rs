@@ -2,6 +2,7 @@
 //! servers, each on a port of its own on loopback, each owned by the test that started it.
 //!
 //! - [`Gateway`] runs the binary on YAML that a test wrote; [`portcullis`] runs its other commands.
+//!   [`Held`] is what it holds, to be given back.
 //! - [`GatewayYaml`] and [`World`] write the YAML that most tests start from.
 //! - [`AuthorizationServer`] is npm's `oidc-provider`; [`Issuer`] is ours and does as it is told,
 //!   for tokens and key sets that no honest server would make.
@@ -34,6 +35,7 @@ mod connection;
 mod eventually;
 mod fault_proxy;
 mod gateway;
+mod held;
 mod http2_connection;
 pub mod http2_frames;
 mod issuer;
@@ -56,6 +58,7 @@ pub use connection::{Connection, RawResponse, TlsOptions};
 pub use eventually::{DEADLINE, eventually, eventually_within};
 pub use fault_proxy::{Fault, FaultProxy};
 pub use gateway::{CommandOutput, Gateway, GatewayBuilder, portcullis, portcullis_binary};
+pub use held::Held;
 pub use http2_connection::{Http2Connection, Http2Response};
 pub use issuer::{Issuer, IssuerAnswer};
 pub use load::{Load, LoadReport};

@@ -18,11 +18,11 @@ async fn run(file: &str) {
     let world = AttackWorld::start().await;
     let mut failures = Vec::new();
     world.check_alive().await.unwrap();
-    let before = world.holds().await;
+    let before = world.gateway.holds().await;
     for case in &cases {
         run_case(&world, case, &mut failures).await;
     }
-    world.until_it_holds_no_more_than(before).await;
+    world.gateway.until_it_holds_no_more_than(before).await;
     assert!(
         failures.is_empty(),
         "{} of {} cases of {file} failed:\n{}",

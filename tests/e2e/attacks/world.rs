@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use portcullis_e2e::{
     Authority, Caller, Connection, Gateway, GatewayYaml, Issuer, ORDERS_POLICY, Received, Service,
-    SigningKey, TlsOptions, eventually, unix_now,
+    SigningKey, TlsOptions, unix_now,
 };
 use serde_json::{Value, json};
 
@@ -12,18 +12,6 @@ use super::catalogue::{Case, Expect};
 use super::token;
 
 pub(super) const HOST: &str = "api.acme.example";
-
-/// What an allocator keeps for the next time; remembered tokens and counts of refusals are within it.
-const ALLOCATOR_BYTES: f64 = 32.0 * 1024.0 * 1024.0;
-/// Connections to the service that wait for the next request.
-const POOLED_DESCRIPTORS: f64 = 8.0;
-
-/// What the gateway holds at one time.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Held {
-    bytes: f64,
-    descriptors: f64,
-}
 
 pub(super) struct AttackWorld {
     pub(super) gateway: Gateway,
@@ -107,26 +95,6 @@ impl AttackWorld {
             200 => Ok(()),
             status => Err(format!("a good request got {status}: {}", answer.text())),
         }
-    }
-
-    /// Memory and descriptors of the gateway.
-    pub(super) async fn holds(&self) -> Held {
-        let metrics = self.gateway.metrics().await;
-        Held {
-            bytes: metrics.value("process_resident_memory_bytes", &[]),
-            descriptors: metrics.value("process_open_fds", &[]),
-        }
-    }
-
-    /// Waits until all that attacks have taken is given back.
-    pub(super) async fn until_it_holds_no_more_than(&self, before: Held) {
-        eventually("the attacks' memory and descriptors given back", || async {
-            let now = self.holds().await;
-            let is_back = now.bytes <= before.bytes + ALLOCATOR_BYTES
-                && now.descriptors <= before.descriptors + POOLED_DESCRIPTORS;
-            is_back.then_some(())
-        })
-        .await;
     }
 
     /// Fills in what `text` has between `{{` and `}}`.

@@ -98,6 +98,41 @@ async fn connection_that_never_begins_is_closed() {
     assert!(ended.is_ok(), "a connection without a request");
 }
 
+/// Clients that stream end their bodies like this.
+#[tokio::test(flavor = "multi_thread")]
+async fn body_that_ends_with_an_empty_frame_ends_once() {
+    let edge = Edge::start(ORDERS_POLICY_WITHOUT_TOKENS).await;
+    let mut connection = edge.connect().await;
+    connection
+        .send([PREFACE, &frame(4, 0, 0, b"")].concat())
+        .await;
+    for number in 0..3 {
+        let stream = 2 * number + 1;
+        let parts = [
+            headers(stream, 0, &request("POST", "/public/x")),
+            frame(0, 0, stream, b"all"),
+            frame(0, 0, stream, b""),
+            frame(0, 0, stream, b" of it"),
+            frame(0, END_STREAM, stream, b""),
+        ];
+        for part in parts {
+            connection.send(part).await;
+            sleep(Duration::from_millis(50)).await;
+        }
+        edge.service.wait_for_requests(number as usize + 1).await;
+        edge.until_nothing_is_in_flight().await;
+    }
+    let received = edge.service.requests();
+    let bodies: Vec<_> = received.iter().map(|it| it.body.as_slice()).collect();
+    assert_eq!(bodies, [b"all of it"; 3]);
+    // Nothing was left over between them.
+    assert!(received.iter().all(|it| it.connection == 0));
+    let heads: usize = received.iter().map(|it| it.head.len()).sum();
+    let chunks = "3\r\nall\r\n6\r\n of it\r\n0\r\n\r\n".len();
+    let all = heads + 3 * chunks;
+    assert_eq!(edge.service.bytes_received(), all as u64);
+}
+
 /// Beside a request that is answered late, so that nobody takes the connection for an idle one.
 #[tokio::test(flavor = "multi_thread")]
 async fn head_that_does_not_end_is_cut_off_in_time_beside_another_request() {

@@ -3,8 +3,12 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use portcullis_e2e::{Caller, Connection, Response, World, eventually_within};
+use portcullis_e2e::{
+    Authority, Caller, Connection, Response, TlsOptions, World, eventually_within,
+};
 use serde_json::json;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use super::{assert_alive, assert_all_invalid, statuses};
@@ -150,6 +154,94 @@ async fn slow_head_is_cut_off_at_its_deadline_on_every_request_of_a_connection()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn connection_ends_with_the_last_request_that_it_may_have_and_says_so() {
+    const LAST: usize = 3;
+    let limits = format!("limits: {{ requests_per_connection: {LAST} }}");
+    let world = World::start_with(|yaml| yaml.section(&limits)).await;
+    let ask = |n: usize| request("GET", &format!("/public/{n}"), &[]);
+    for is_pipelined in [false, true] {
+        let mut connection = Connection::open(world.gateway.address("public")).await;
+        if is_pipelined {
+            // And one more, which nobody takes.
+            let all: String = (1..=LAST + 1).map(ask).collect();
+            connection.send(all).await;
+        }
+        for n in 1..=LAST {
+            if !is_pipelined {
+                connection.send(ask(n)).await;
+            }
+            let response = connection.read_response().await;
+            assert_eq!(response.status, 200, "{n}");
+            let ends = response.header("connection") == Some("close");
+            assert_eq!(ends, n == LAST, "{n}: {response:?}");
+        }
+        assert!(connection.is_closed_within(Duration::from_secs(5)).await);
+        assert_alive(&world).await;
+        assert_eq!(world.service.request_count(), LAST + 1);
+        world.service.forget();
+    }
+}
+
+/// What a caller says first over TLS: one record.
+async fn client_hello() -> Vec<u8> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let options = TlsOptions::new(&Authority::new("edge"), "api.acme.example");
+    let calling = tokio::spawn(async move { options.connect(address).await });
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let mut hello = vec![0; 5];
+    stream.read_exact(&mut hello).await.unwrap();
+    let length = u16::from_be_bytes([hello[3], hello[4]]);
+    hello.resize(5 + usize::from(length), 0);
+    stream.read_exact(&mut hello[5..]).await.unwrap();
+    calling.abort();
+    hello
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn handshake_that_does_not_come_to_its_end_is_cut_off_at_its_deadline() {
+    let world = World::start_with_gateway(
+        |yaml| {
+            yaml.listener("{ name: public, address: \"127.0.0.1:0\" }")
+                .listener(
+                    "{ name: secure, address: \"127.0.0.1:0\", tls: { certificates: \
+                     [{ certificate: edge.pem, private_key: edge.key }] } }",
+                )
+                // Another limit must not be what ends it.
+                .section("limits: { handshake_timeout: 1s, header_timeout: 60s }")
+        },
+        |builder| {
+            let edge = Authority::new("edge").issue_for("api.acme.example");
+            edge.write(builder.directory(), "edge");
+            builder
+        },
+    )
+    .await;
+    let hello = client_hello().await;
+    let half = hello.len() / 2;
+    for (name, bytes) in [
+        ("nothing", &hello[..0]),
+        ("half a hello", &hello[..half]),
+        ("a hello", &hello[..]),
+    ] {
+        let started = tokio::time::Instant::now();
+        let mut connection = Connection::open(world.gateway.address("secure")).await;
+        connection.send(bytes).await;
+        let ended = tokio::time::timeout(Duration::from_secs(5), connection.read_to_end()).await;
+        assert!(ended.is_ok(), "{name}");
+        let took = started.elapsed();
+        assert!(took >= Duration::from_millis(900), "{name}: {took:?}");
+    }
+    let metrics = world.gateway.metrics().await;
+    let labels = [("listener", "secure"), ("result", "timed_out")];
+    assert_eq!(
+        metrics.value("portcullis_tls_handshakes_total", &labels),
+        3.0
+    );
+    assert_alive(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn silent_and_idle_connections_are_closed() {
     let world = World::start_with(|yaml| {
         yaml.section("limits: { header_timeout: 1s, idle_timeout: 1s, body_timeout: 1s }")
@@ -191,6 +283,7 @@ async fn thousands_of_idle_connections_keep_nobody_out_and_end_with_the_idle_tim
     // Long enough for the last to come before the first is gone.
     let limits = "limits: { idle_timeout: 15s, connections_per_address: 5000 }";
     let world = World::start_with(|yaml| yaml.section(limits)).await;
+    let before = world.gateway.holds().await;
     let address = world.gateway.address("public");
     let mut opening = JoinSet::new();
     for _ in 0..AT_ONCE {
@@ -222,6 +315,8 @@ async fn thousands_of_idle_connections_keep_nobody_out_and_end_with_the_idle_tim
         assert!(connection.is_closed_within(Duration::from_secs(5)).await);
     }
     assert_alive(&world).await;
+    let before = before.and_kept(32);
+    world.gateway.until_it_holds_no_more_than(before).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -258,20 +353,32 @@ async fn body_that_comes_in_drops_is_given_up_in_time() {
     let limits = "limits: { body_timeout: 1s, body_bytes_per_second: 1000 }";
     let world = World::start_with(|yaml| yaml.section(limits)).await;
     let upload = request("POST", "/public/x", &["Content-Length: 100000"]);
-    let mut slow = Connection::open(world.gateway.address("public")).await;
-    slow.send(&upload).await;
-    let started = tokio::time::Instant::now();
-    // Never silent for long enough to be called silent.
-    while slow.try_send("drop").await.is_ok() && started.elapsed() < Duration::from_secs(10) {
-        if slow.is_closed_within(Duration::from_millis(200)).await {
-            break;
+    let mut requests = 0;
+    for earlier_requests in [0, 1] {
+        let mut slow = Connection::open(world.gateway.address("public")).await;
+        for _ in 0..earlier_requests {
+            let health = request("GET", "/orders/health", &[]);
+            assert_eq!(slow.request(health).await.status, 200);
         }
+        slow.send(&upload).await;
+        let started = tokio::time::Instant::now();
+        // Never silent for long enough to be called silent.
+        while slow.try_send("drop").await.is_ok() && started.elapsed() < Duration::from_secs(10) {
+            if slow.is_closed_within(Duration::from_millis(200)).await {
+                break;
+            }
+        }
+        let took = started.elapsed();
+        assert!(
+            took < Duration::from_secs(5),
+            "after {earlier_requests}: {took:?}"
+        );
+        requests += earlier_requests + 1;
+        let lines = world.gateway.wait_for_access_log(requests).await;
+        let line = &lines[requests - 1];
+        assert_eq!(line["portcullis.code"], "request_timeout", "{lines:?}");
+        assert_eq!(line["http.response.status_code"], 408, "{lines:?}");
     }
-    let took = started.elapsed();
-    assert!(took < Duration::from_secs(5), "{took:?}");
-    let lines = world.gateway.wait_for_access_log(1).await;
-    assert_eq!(lines[0]["portcullis.code"], "request_timeout", "{lines:?}");
-    assert_eq!(lines[0]["http.response.status_code"], 408, "{lines:?}");
 
     // Twice as fast as it has to be, for three times as long as silence may last.
     let mut steady = Connection::open(world.gateway.address("public")).await;
