@@ -227,6 +227,8 @@ pub struct Route {
 pub struct RouteLimits {
     /// In place of [`Limits::body_bytes`].
     pub body_bytes: Option<u64>,
+    /// In place of [`Limits::body_timeout`].
+    pub body_timeout: Option<Duration>,
     /// In place of [`Upstream::response_timeout`].
     pub response_timeout: Option<Duration>,
     /// In place of [`Limits::websocket_idle_timeout`].

@@ -281,6 +281,13 @@ impl Exchange {
             .unwrap_or_default()
     }
 
+    /// How long the caller may be silent within the request's body.
+    pub(crate) fn body_timeout(&self) -> Duration {
+        self.route()
+            .and_then(|route| route.limits.body_timeout)
+            .unwrap_or(self.snapshot.config().limits.body_timeout)
+    }
+
     /// The most bytes that the request's body may have.
     pub(crate) fn body_bytes(&self) -> u64 {
         self.route()

@@ -151,8 +151,11 @@ impl ProxyHttp for Proxy {
                     self.open_websocket(session, exchange).await?;
                     return Ok(true);
                 }
-                if session.is_http2() && !session.as_mut().is_body_done() {
-                    body_clock::expect_within(exchange.snapshot().config().limits.body_timeout);
+                let patience = exchange.body_timeout();
+                if !session.is_http2() {
+                    session.as_downstream_mut().set_read_timeout(Some(patience));
+                } else if !session.as_mut().is_body_done() {
+                    body_clock::expect_within(patience);
                 }
                 Ok(false)
             }
@@ -220,12 +223,11 @@ impl ProxyHttp for Proxy {
             *body = None;
         }
         let is_hurried = exchange.attempts.answered.is_none();
-        let snapshot = Arc::clone(exchange.snapshot());
-        let limits = &snapshot.config().limits;
-        let most = exchange.body_bytes();
+        let (most, patience) = (exchange.body_bytes(), exchange.body_timeout());
+        let slowest = exchange.snapshot().config().limits.body_bytes_per_second;
         exchange
             .upload
-            .add(bytes, most, limits, is_hurried)
+            .add(bytes, most, patience, slowest, is_hurried)
             .map_err(|denial| {
                 let kind = ErrorType::HTTPStatus(denial.status());
                 Error::explain(kind, denial.title()).into_down()
@@ -234,7 +236,7 @@ impl ProxyHttp for Proxy {
             body_clock::expect_nothing();
         } else if exchange.attempts.answered.is_none() {
             // Until the service has taken this part, the caller is not asked for the next one.
-            body_clock::expect_within(limits.body_timeout + exchange.response_timeout());
+            body_clock::expect_within(patience + exchange.response_timeout());
         }
         Ok(())
     }
@@ -418,8 +420,7 @@ fn expect_rest_of_body(session: &mut Session, exchange: &Exchange) {
     if !session.is_http2() || session.as_mut().is_body_done() {
         return;
     }
-    let limit = exchange.snapshot().config().limits.body_timeout;
-    body_clock::expect_within(limit + exchange.response_timeout());
+    body_clock::expect_within(exchange.body_timeout() + exchange.response_timeout());
 }
 
 /// A peer for the next attempt: another address each time.

@@ -39,7 +39,7 @@ routes:
     match: { path: "/patient/{*rest}" }
     upstream: streams
     public: true
-    limits: { response_timeout: 30s }
+    limits: { response_timeout: 30s, body_timeout: 30s }
   - name: plain
     match: { path: "/plain/{*rest}" }
     upstream: streams
@@ -444,4 +444,37 @@ async fn upload_that_outlasts_the_patience_with_an_http2_service_is_not_the_call
         let line = edge.gateway.wait_for_access_log(1).await.remove(0);
         assert_eq!(line["portcullis.code"], "upstream_timeout", "{line}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn upload_that_pauses_goes_on_where_the_route_lets_it_and_is_given_up_elsewhere() {
+    for_each_pair_of_versions(|version, protocol| async move {
+        let mut edge = Edge::start(protocol).await;
+        for (target, status) in [(PATIENT, 201), (PLAIN, 408)] {
+            let (mut parts, body) = streamed();
+            let asked = edge.send(request(version, "POST", target).body(body).unwrap());
+            let mut received = edge.service.next_request().await;
+            pass(&mut parts, &mut received.body, &[b'a'; 8 * PART]).await;
+            let silent = Instant::now();
+            if status == 201 {
+                sleep(SILENCE).await;
+                pass(&mut parts, &mut received.body, &[b'b'; PART]).await;
+                drop(parts);
+                end(received.body).await;
+                drop(begin(received.answer, Response::builder().status(201)));
+                assert_eq!(begun(asked).await.status(), 201);
+                continue;
+            }
+            // Over HTTP/2 it may be a reset, and towards an HTTP/2 service that one is slow.
+            let outcome = within(asked).await.unwrap();
+            let answered = outcome.map(|response| response.status().as_u16());
+            assert!(
+                matches!(answered, Ok(408 | 504) | Err(_)),
+                "{version:?}, {protocol}: {answered:?}"
+            );
+            assert!(silent.elapsed() > LIMIT / 2);
+            drop(parts);
+        }
+    })
+    .await;
 }

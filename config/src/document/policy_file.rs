@@ -64,6 +64,9 @@ pub struct Route {
 pub struct RouteLimits {
     /// Largest request body, in place of `limits.body_bytes`.
     pub body_bytes: Option<ByteSize>,
+    /// Longest silence within a request body, in place of `limits.body_timeout`: for uploads that pause. The
+    /// service has to wait as long, so `response_timeout` may have to be larger, too. At most 24h.
+    pub body_timeout: Option<HumanDuration>,
     /// For the response to begin, and the longest silence within it, in place of `timeouts.response`
     /// of the upstream: for event streams and long polls. At most 24h.
     pub response_timeout: Option<HumanDuration>,

@@ -364,6 +364,7 @@ impl<'a> PolicyResolver<'a> {
         };
         config::RouteLimits {
             body_bytes: written.body_bytes.map(|size| size.0),
+            body_timeout: duration("body_timeout", written.body_timeout, SECOND),
             response_timeout: duration("response_timeout", written.response_timeout, MILLISECOND),
             websocket_idle_timeout: duration(
                 "websocket_idle_timeout",

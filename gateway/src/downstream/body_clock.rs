@@ -11,7 +11,6 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use portcullis_config::Limits;
 use portcullis_policy::Denial;
 use tokio::time::{Instant, sleep_until};
 
@@ -23,7 +22,8 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Takes a part of the body into account, which may have `most` bytes in all.
+    /// Takes a part of the body into account, which may have `most` bytes in all, and has to have
+    /// `bytes_per_second` of them once `patience` has passed; 0 is no matter.
     ///
     /// # Errors
     /// The body has become too large, or comes too slowly.
@@ -31,7 +31,8 @@ impl Progress {
         &mut self,
         bytes: usize,
         most: u64,
-        limits: &Limits,
+        patience: Duration,
+        bytes_per_second: u32,
         is_hurried: bool,
     ) -> Result<(), Denial> {
         let now = Instant::now();
@@ -41,11 +42,9 @@ impl Progress {
             return Err(Denial::BodyTooLarge);
         }
         // None, when it does not matter how long it takes.
-        let granted = self.bytes.checked_div(limits.body_bytes_per_second.into());
+        let granted = self.bytes.checked_div(bytes_per_second.into());
         let is_late = granted.is_some_and(|seconds| {
-            let granted = limits
-                .body_timeout
-                .saturating_add(Duration::from_secs(seconds));
+            let granted = patience.saturating_add(Duration::from_secs(seconds));
             now.duration_since(since) > granted
         });
         if is_hurried && is_late {
