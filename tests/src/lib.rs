@@ -10,7 +10,7 @@
 //!   client certificates and is not ours.
 //! - [`WebSocketService`] and [`WebSocket`] speak WebSocket by a library that is not ours.
 //! - [`FaultProxy`] is a network that breaks as it is told; [`Namespace`] one that can be cut, with
-//!   a [`NameServer`].
+//!   a [`NameServer`]; [`ControlGroup`] is a bound on memory.
 //! - [`Caller`] is a polite HTTP client; [`Connection`] sends exactly the bytes it is given;
 //!   [`Http2Connection`] is an HTTP/2 client that can send trailers.
 //! - [`Authority`] issues certificates; [`Prometheus`] scrapes.
@@ -32,6 +32,7 @@
 mod authorization_server;
 mod caller;
 mod connection;
+mod control_group;
 mod eventually;
 mod fault_proxy;
 mod gateway;
@@ -55,6 +56,7 @@ mod world;
 pub use authorization_server::AuthorizationServer;
 pub use caller::{Answer, Caller};
 pub use connection::{Connection, RawResponse, TlsOptions};
+pub use control_group::ControlGroup;
 pub use eventually::{DEADLINE, eventually, eventually_within};
 pub use fault_proxy::{Fault, FaultProxy};
 pub use gateway::{CommandOutput, Gateway, GatewayBuilder, portcullis, portcullis_binary};

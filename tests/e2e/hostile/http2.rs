@@ -225,12 +225,13 @@ async fn response_that_is_not_taken_is_given_up() {
 /// The caller is never silent: it widens its windows a little, again and again.
 #[tokio::test(flavor = "multi_thread")]
 async fn stream_whose_window_grows_in_drops_is_given_up_and_a_steady_one_is_not() {
+    // What sockets hold: nobody reads.
     const LENGTH: u64 = 600_000;
     let edge = Edge::start(ORDERS_POLICY_WITHOUT_TOKENS).await;
     edge.service
         .always(Response::new(200).body(vec![b'x'; LENGTH as usize]));
     // The steady one takes longer than the limit for a part, too, and all of it arrives.
-    for (step, is_served) in [(1_u32, false), (30_000, true)] {
+    for (step, is_served) in [(1_u32, false), (100_000, true)] {
         let before = edge.gateway.access_log().len();
         let mut connection = edge.connect().await;
         let head = headers(1, END_STREAM, &request("GET", "/public/x"));
@@ -240,7 +241,7 @@ async fn stream_whose_window_grows_in_drops_is_given_up_and_a_steady_one_is_not(
         let wider = [frame(8, 0, 0, &step), frame(8, 0, 1, &step)].concat();
         let widening = async {
             while connection.try_send(&wider).await.is_ok() {
-                sleep(Duration::from_millis(100)).await;
+                sleep(Duration::from_millis(200)).await;
             }
             std::future::pending::<()>().await;
         };
