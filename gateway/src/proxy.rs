@@ -1,7 +1,6 @@
 //! The phases of Pingora's proxy, in running order; each is a few lines that call whoever knows.
 
 use std::any::Any;
-use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -29,6 +28,7 @@ use crate::exchange::{Exchange, RequestLine};
 use crate::gateway::Gateway;
 use crate::refusal::{Fault, Refusal};
 use crate::telemetry::metrics::labels::UpstreamFailure;
+use crate::upstream::failure::{failure_of, fault_of};
 use crate::upstream::request::{self, ForwardAuthorization, Injected};
 use crate::websocket::tunnel::Tunnel;
 use crate::websocket::{handshake, service};
@@ -542,72 +542,6 @@ fn record_failure(exchange: &Exchange, error: &Error) {
                 "TLS with a service failed"
             );
         }
-    }
-}
-
-/// Why an attempt failed, for the metrics.
-fn failure_of(error: &Error) -> UpstreamFailure {
-    match error.etype() {
-        ErrorType::ConnectTimedout => UpstreamFailure::ConnectTimeout,
-        ErrorType::ConnectRefused
-        | ErrorType::ConnectNoRoute
-        | ErrorType::ConnectError
-        | ErrorType::BindError
-        | ErrorType::SocketError => UpstreamFailure::ConnectRefused,
-        ErrorType::TLSHandshakeFailure
-        | ErrorType::TLSHandshakeTimedout
-        | ErrorType::InvalidCert
-        | ErrorType::HandshakeError
-        | ErrorType::TLSWantX509Lookup => UpstreamFailure::Tls,
-        _ if is_alert(error) => UpstreamFailure::Tls,
-        _ if is_shortage(error) => UpstreamFailure::ConnectRefused,
-        ErrorType::ReadTimedout | ErrorType::WriteTimedout => UpstreamFailure::ResponseTimeout,
-        ErrorType::InvalidHTTPHeader
-        | ErrorType::H1Error
-        | ErrorType::H2Error
-        | ErrorType::H2Downgrade
-        | ErrorType::InvalidH2 => UpstreamFailure::Protocol,
-        _ => UpstreamFailure::Reset,
-    }
-}
-
-/// Whether it is a TLS alert. In TLS 1.3 a service refuses a certificate when the handshake has ended for this
-/// side (RFC 8446 §4.4.3), and the alert comes where an answer is expected.
-fn is_alert(error: &Error) -> bool {
-    error
-        .root_cause()
-        .downcast_ref::<io::Error>()
-        .and_then(io::Error::get_ref)
-        .and_then(|inner| inner.downcast_ref::<rustls::Error>())
-        .is_some_and(|inner| matches!(inner, rustls::Error::AlertReceived(_)))
-}
-
-/// Whether there is no descriptor left for a connection to the service, which is not to blame.
-fn is_shortage(error: &Error) -> bool {
-    error
-        .root_cause()
-        .downcast_ref::<io::Error>()
-        .and_then(io::Error::raw_os_error)
-        .is_some_and(|code| matches!(code, libc::EMFILE | libc::ENFILE))
-}
-
-/// What a caller is told about an error of a service.
-fn fault_of(error: &Error) -> Fault {
-    match error.etype() {
-        _ if is_shortage(error) => Fault::Overloaded,
-        ErrorType::ConnectTimedout
-        | ErrorType::TLSHandshakeTimedout
-        | ErrorType::ReadTimedout
-        | ErrorType::WriteTimedout => Fault::UpstreamTimeout,
-        _ => match failure_of(error) {
-            UpstreamFailure::ConnectRefused | UpstreamFailure::ConnectTimeout => {
-                Fault::UpstreamUnreachable
-            }
-            UpstreamFailure::Tls => Fault::UpstreamUntrusted,
-            UpstreamFailure::Reset
-            | UpstreamFailure::ResponseTimeout
-            | UpstreamFailure::Protocol => Fault::UpstreamBroken,
-        },
     }
 }
 
