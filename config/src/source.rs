@@ -32,7 +32,7 @@ impl Source {
                 None,
                 refusals
                     .iter()
-                    .map(|refusal| refused(path, refusal))
+                    .map(|refusal| refused(path, refusal, &text))
                     .collect(),
             );
         }
@@ -42,6 +42,7 @@ impl Source {
                 let place = error.location().map_or(Place::START, |location| {
                     Place::at(location.line(), location.column())
                 });
+                let place = not_behind_text(place, &text);
                 let message = format!("not YAML: {}", without_location(&error.to_string()));
                 return (
                     None,
@@ -200,8 +201,9 @@ impl Source {
     }
 }
 
-fn refused(path: &Path, refusal: &Refusal) -> Diagnostic {
-    let error = |code, message: &str| Diagnostic::error(code, path, refusal.place, message);
+fn refused(path: &Path, refusal: &Refusal, text: &str) -> Diagnostic {
+    let place = not_behind_text(refusal.place, text);
+    let error = |code, message: &str| Diagnostic::error(code, path, place, message);
     let unsupported = |message| error(codes::UNSUPPORTED_YAML, message);
     match &refusal.kind {
         // The line is not shown: where its strings end is the very thing that is not known.
@@ -219,6 +221,18 @@ fn refused(path: &Path, refusal: &Refusal) -> Diagnostic {
             .with_help("a file holds one document: remove the `---`, or make two files"),
         RefusalKind::TooDeep => unsupported("nested too deeply"),
     }
+}
+
+/// Both parsers see the end of a file on a line that the file need not have. What is missing there is
+/// missing behind the last character that is written.
+fn not_behind_text(place: Place, text: &str) -> Place {
+    let written = text.trim_end().replace("\r\n", "\n");
+    let lines = written.split(['\n', '\r']);
+    let (count, last) = lines.fold((0, ""), |(count, _), line| (count + 1, line));
+    if place.line <= count {
+        return place;
+    }
+    Place::at(count, last.chars().count().max(1))
 }
 
 /// The parser's messages end with the place, which is printed in front.
