@@ -19,14 +19,14 @@ BACK_TIMEOUT = 45
 class Attack:
     """Use it with `with`, around the attack; then `result` has a row."""
 
-    def __init__(self, world, tool, name, source="127.0.0.2", most_memory=256 * MIB):
+    def __init__(self, world, tool, name, source="127.0.0.2", most_memory=256 * MIB, quiet_seconds=QUIET_SECONDS):
         self.world, self.tool, self.name, self.source = world, tool, name, source
-        self.most_memory = most_memory
+        self.most_memory, self.quiet_seconds = most_memory, quiet_seconds
         self.faults, self.notes = [], []
         self.result = None
 
     def __enter__(self):
-        self.quiet = good_caller.quiet(self.world, QUIET_SECONDS, self.source)
+        self.quiet = good_caller.quiet(self.world, self.quiet_seconds, self.source)
         self.world.counts(self.world.attacked)
         self.before = watch.Sample(self.world.pid)
         self.watch = watch.Watch(self.world.pid)
