@@ -31,7 +31,11 @@ def check(bench, system):
         if system.has_public:
             with Running(bench, system, Scenario("check-public", "", **settings)) as running:
                 check_public(running, way, judge)
-        if system.algorithms:
+        if system.algorithms and system.is_floor:
+            with Running(bench, system, Scenario("check", "", "rs256.one", **settings)) as running:
+                for algorithm in system.algorithms:
+                    check_floor(running, algorithm, way, judge)
+        elif system.algorithms:
             with Running(bench, system, Scenario("check", "", "rs256.one", **settings)) as running:
                 if settings:
                     check_valid(running, "valid RS256", way, judge)
@@ -45,6 +49,14 @@ def check_public(running, way, judge):
     status, _, echo, version = running.ask(running.bench.cases["valid RS256"], FORGED)
     is_good = status == 200 and echo.get("user") == "" and fits(running, echo, version)
     judge(f"public: forwarded without X-User-ID{way}", is_good, describe(status, echo, version))
+
+
+def check_floor(running, algorithm, way, judge):
+    """It verifies signatures, and knows nobody by them."""
+    status, _, echo, version = running.ask(running.bench.cases[f"valid {algorithm}"], FORGED)
+    is_good = status == 200 and echo.get("user") == "" and fits(running, echo, version)
+    judge(f"valid {algorithm}{way}", is_good, describe(status, echo, version))
+    check_refused(running, f"bad signature {algorithm}", way, judge)
 
 
 def check_valid(running, case, way, judge):

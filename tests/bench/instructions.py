@@ -18,7 +18,7 @@ import tomllib
 from dataclasses import dataclass
 
 import programs
-from measure import PATH
+from measure import PATH, is_refused
 from running import Bench, Running
 from scenarios import ONE, PUBLIC, SCENARIOS, Scenario
 from systems import Bare, Portcullis
@@ -84,8 +84,7 @@ class Http1:
 
     def __init__(self, running, tokens):
         self.running, self.tokens = running, iter(tokens)
-        refused = running.job.is_refused and not running.system.is_floor
-        self.status, self.body = (401, None) if refused else (200, running.bench.service.body.encode())
+        self.status, self.body = (401, None) if is_refused(running.job, running.system) else (200, running.bench.service.body.encode())
         self.socket = socket.create_connection(("127.0.0.1", running.bench.port), 60)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 

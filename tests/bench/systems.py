@@ -31,7 +31,7 @@ class System:
     algorithms = ()      # of the tokens it can check
     has_public = True    # False: its public route is another system's
     edge_tls = True      # can be asked for TLS and HTTP/2 from the caller, as configured here
-    is_floor = False     # takes part everywhere and checks nothing
+    is_floor = False     # takes part whatever the tokens are, and looks at no claim
     leeway = 0           # seconds after `exp` that a token is still good, as configured here
     differs = {}         # checks that it does not pass, and why
 
@@ -143,7 +143,7 @@ class Baseline(Portcullis):
     binary = os.environ.get("BASELINE", "")
 
 
-# ---------------------------------------------------------------- floors: they check nothing
+# ---------------------------------------------------------------- floors: they look at no claim
 class Bare(System):
     """What Pingora itself costs: floor/src/bare.rs, from the folder that FLOOR names."""
     name = "bare"
@@ -164,6 +164,17 @@ class Bare(System):
             command += ["--mutual-tls", bench.file("ca.crt"), bench.file("gateway.crt"),
                         bench.file("gateway.key"), SERVICE_NAME]
         return command
+
+
+class BareAndSignature(Bare):
+    """The same, and what the signature of each token costs with it: the floor where tokens are new."""
+    name = "bare+signature"
+    algorithms = ALL_ALGORITHMS
+    has_public = False
+
+    def command(self, bench, job, folder):
+        return [*super().command(bench, job, folder), "--verify",
+                *(bench.file(f"{algorithm.lower()}.pub") for algorithm in self.algorithms)]
 
 
 class Nginx(System):
@@ -516,4 +527,4 @@ threads = 1
         return [self.binary, "-c", config]
 
 
-SYSTEMS = [Portcullis(), Baseline(), Bare(), Nginx(), HAProxy(), Envoy(), EnvoyCache(), Pingap(), Apache()]
+SYSTEMS = [Portcullis(), Baseline(), Bare(), BareAndSignature(), Nginx(), HAProxy(), Envoy(), EnvoyCache(), Pingap(), Apache()]

@@ -3,15 +3,24 @@
 //!
 //! ```text
 //! bare LISTEN SERVICE [--tls CERTIFICATE KEY] [--mutual-tls TRUST CERTIFICATE KEY NAME]
+//!                     [--verify RS256 ES256 EDDSA]
 //! ```
 //!
-//! `--tls` is towards callers and offers HTTP/2, `--mutual-tls` is towards the service. Files are PEM.
+//! `--tls` is towards callers and offers HTTP/2, `--mutual-tls` is towards the service. With `--verify` the
+//! signature of each token is verified with one of these keys, and nothing else is looked at: no claim, no
+//! time, no scope. What cannot be verified is answered with 401. Files are PEM.
 
 use std::error::Error;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
+    VerificationAlgorithm,
+};
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use pingora_core::listeners::tls::TlsSettings;
 use pingora_core::server::Server;
 use pingora_core::server::configuration::ServerConf;
@@ -20,10 +29,10 @@ use pingora_core::utils::tls::{CertKey, WrappedX509, parse_x509};
 use pingora_http::RequestHeader;
 use pingora_proxy::{ProxyHttp, Session, http_proxy_service};
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, SubjectPublicKeyInfoDer};
 
-const USAGE: &str =
-    "bare LISTEN SERVICE [--tls CERTIFICATE KEY] [--mutual-tls TRUST CERTIFICATE KEY NAME]";
+const USAGE: &str = "bare LISTEN SERVICE [--tls CERTIFICATE KEY] \
+    [--mutual-tls TRUST CERTIFICATE KEY NAME] [--verify RS256 ES256 EDDSA]";
 /// As many idle connections to the service as the gateway keeps for each thread.
 const IDLE_CONNECTIONS: usize = 256;
 
@@ -59,6 +68,7 @@ fn serve(words: &[&str]) -> Result<(), Box<dyn Error>> {
     server.bootstrap();
     let proxy = Bare {
         peer: options.peer()?,
+        keys: options.verify.map(Keys::read).transpose()?,
     };
     let mut service = http_proxy_service(&server.configuration, proxy);
     match options.tls {
@@ -78,6 +88,7 @@ struct Options<'a> {
     service: &'a str,
     tls: Option<[&'a str; 2]>,
     mutual_tls: Option<[&'a str; 4]>,
+    verify: Option<[&'a str; 3]>,
 }
 
 impl<'a> Options<'a> {
@@ -88,6 +99,7 @@ impl<'a> Options<'a> {
             service,
             tls: None,
             mutual_tls: None,
+            verify: None,
         };
         while let Some((&option, values)) = rest.split_first() {
             match option {
@@ -99,6 +111,11 @@ impl<'a> Options<'a> {
                 "--mutual-tls" => {
                     let (mutual_tls, behind) = values.split_first_chunk::<4>()?;
                     options.mutual_tls = Some(*mutual_tls);
+                    rest = behind;
+                }
+                "--verify" => {
+                    let (verify, behind) = values.split_first_chunk::<3>()?;
+                    options.verify = Some(*verify);
                     rest = behind;
                 }
                 _ => return None,
@@ -129,8 +146,52 @@ fn certificates(file: &str) -> Result<Vec<Vec<u8>>, rustls_pki_types::pem::Error
         .collect()
 }
 
+/// One key of the issuer for each algorithm, parsed once.
+struct Keys {
+    rs256: ParsedPublicKey,
+    es256: ParsedPublicKey,
+    eddsa: ParsedPublicKey,
+}
+
+impl Keys {
+    fn read([rs256, es256, eddsa]: [&str; 3]) -> Result<Self, Box<dyn Error>> {
+        let key = |algorithm: &'static dyn VerificationAlgorithm, file| {
+            let der = SubjectPublicKeyInfoDer::from_pem_file(file)?;
+            Ok::<_, Box<dyn Error>>(ParsedPublicKey::new(algorithm, &der)?)
+        };
+        Ok(Self {
+            rs256: key(&RSA_PKCS1_2048_8192_SHA256, rs256)?,
+            es256: key(&ECDSA_P256_SHA256_FIXED, es256)?,
+            eddsa: key(&ED25519, eddsa)?,
+        })
+    }
+
+    /// Whether the signature is right; `None` when this is no token of one of the three algorithms.
+    fn verify(&self, request: &RequestHeader) -> Option<bool> {
+        let authorization = request.headers.get("authorization")?.to_str().ok()?;
+        let token = authorization.strip_prefix("Bearer ")?;
+        let (message, signature) = token.rsplit_once('.')?;
+        let header = BASE64_URL_SAFE_NO_PAD
+            .decode(message.split('.').next()?)
+            .ok()?;
+        let names = |algorithm: &[u8]| header.windows(algorithm.len()).any(|it| it == algorithm);
+        let key = if names(b"\"RS256\"") {
+            &self.rs256
+        } else if names(b"\"ES256\"") {
+            &self.es256
+        } else if names(b"\"EdDSA\"") {
+            &self.eddsa
+        } else {
+            return None;
+        };
+        let signature = BASE64_URL_SAFE_NO_PAD.decode(signature).ok()?;
+        Some(key.verify_sig(message.as_bytes(), &signature).is_ok())
+    }
+}
+
 struct Bare {
     peer: HttpPeer,
+    keys: Option<Keys>,
 }
 
 #[async_trait]
@@ -138,6 +199,21 @@ impl ProxyHttp for Bare {
     type CTX = ();
 
     fn new_ctx(&self) {}
+
+    async fn request_filter(
+        &self,
+        session: &mut Session,
+        _: &mut (),
+    ) -> pingora_core::Result<bool> {
+        let Some(keys) = &self.keys else {
+            return Ok(false);
+        };
+        if keys.verify(session.req_header()) == Some(true) {
+            return Ok(false);
+        }
+        session.respond_error(401).await?;
+        Ok(true)
+    }
 
     async fn upstream_peer(
         &self,
