@@ -1,10 +1,12 @@
-"""Counts the instructions that one request costs, under callgrind. `instructions` starts it; README.md explains.
+"""Counts the instructions that one request costs, its allocations and how often it reads the clock, under callgrind.
+`instructions` starts it; README.md explains.
 
 Everything that is not a request cancels out: the program has started, every connection is open and every
 cache is filled before the first count, and threads that work by the clock are not counted.
 """
 import argparse
 import glob
+import operator
 import os
 import re
 import shutil
@@ -15,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import tomllib
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import programs
 from measure import PATH, is_refused
@@ -42,8 +44,55 @@ COUNTED_THREADS = ("worker-", "access-log")
 TUNABLES = "glibc.cpu.x86_rep_movsb_threshold=1000000000:glibc.cpu.x86_rep_stosb_threshold=1000000000"
 # Under valgrind: 10,000 routes are read in this time, too, on a machine that does other things besides.
 READY_TIMEOUT = 180
+# What hands out memory, to Rust and to aws-lc: the gateway's allocator and the system's, which the floor has.
+ALLOCATE = re.compile(r"(mi_(malloc|zalloc|calloc|realloc)\w*|malloc|calloc|realloc|aligned_alloc|posix_memalign)(@.*)?")
+READ_CLOCK = re.compile(r"clock_gettime(@.*)?")
 # Further below its budget than this, in percent, a scenario could have a lower one.
 LOWER = 5.0
+
+
+@dataclass(frozen=True)
+class Counts:
+    instructions: float = 0
+    allocations: float = 0
+    clock_reads: float = 0
+
+    @classmethod
+    def read(cls, path):
+        """Of one thread. A name is written once, and a number stands for it from then on."""
+        totals, names, called, caller = 0, {}, "", ""
+        calls = {ALLOCATE: 0, READ_CLOCK: 0}
+        with open(path) as file:
+            for line in file:
+                if line.startswith(("fn=", "cfn=")):
+                    number, _, name = line.rstrip("\n").partition("=")[2].partition(" ")
+                    called = names.setdefault(number, name)
+                elif line.startswith("calls="):
+                    for kind in calls:
+                        # Not what one of them asks another.
+                        if kind.fullmatch(called) and not kind.fullmatch(caller):
+                            calls[kind] += int(line[len("calls="):].split()[0])
+                elif line.startswith("totals: "):
+                    totals = int(line.split()[1])
+                if line.startswith("fn="):
+                    caller = called
+        return cls(totals, calls[ALLOCATE], calls[READ_CLOCK])
+
+    def map(self, function, *others):
+        return Counts(*(function(*values) for values in zip(*(astuple(each) for each in (self, *others)))))
+
+    def __add__(self, other):
+        return self.map(operator.add, other)
+
+    def __sub__(self, other):
+        return self.map(operator.sub, other)
+
+    def __truediv__(self, number):
+        return self.map(lambda value: value / number)
+
+    @classmethod
+    def median(cls, parts):
+        return parts[0].map(lambda *values: statistics.median(values), *parts[1:])
 
 
 class Counted:
@@ -67,14 +116,13 @@ class Counted:
                        capture_output=True, text=True, timeout=120)
 
     def take(self, pid):
-        """{thread: instructions since the last time}. Threads are numbered as they were started."""
+        """{thread: `Counts` since the last time}. Threads are numbered as they were started."""
         self.tell(pid, "dump")
         counts = {}
         for path in glob.glob(f"{self.folder}/counts.*"):
             thread = re.search(r"-(\d+)$", path)
             if thread:
-                with open(path) as file:
-                    counts[int(thread.group(1))] = int(re.search(r"^totals: (\d+)", file.read(), re.M).group(1))
+                counts[int(thread.group(1))] = Counts.read(path)
             os.remove(path)
         return counts
 
@@ -112,7 +160,7 @@ class Http1:
             raise RuntimeError(f"another answer than {self.status} and its body: {data[:200]}")
 
     def part(self, count):
-        """Instructions of one request."""
+        """What one request costs."""
         self.send(REQUESTS)
         return count() / REQUESTS
 
@@ -149,7 +197,7 @@ def threads(pid):
 
 
 def count_scenario(bench, system, job):
-    """Instructions per request, of each part."""
+    """`Counts` of a request, of each part."""
     system = Counted(system)
     with open(bench.file(job.token_file)) as file:
         tokens = file.read().split()
@@ -159,13 +207,13 @@ def count_scenario(bench, system, job):
 
         def count():
             counts = system.take(running.pid)
-            busiest = max(counts, key=counts.get)
+            busiest = max(counts, key=lambda number: counts[number].instructions)
             if system.is_floor:
                 return counts[busiest]  # its one worker has a name that says nothing
             chosen = [number for number in counts if names.get(number, "").startswith(COUNTED_THREADS)]
             if busiest not in chosen:
                 raise RuntimeError(f"another thread is the busiest: {names.get(busiest)}")
-            return sum(counts[number] for number in chosen)
+            return sum((counts[number] for number in chosen), Counts())
 
         load = (Http2 if job.edge_tls else Http1)(running, tokens)
         load.send(WARM_UP)
@@ -195,22 +243,24 @@ def check(job, before, after):
 # ---------------------------------------------------------------- budgets
 @dataclass
 class Row:
-    """A scenario with what it may cost, and what it costs. Instructions."""
+    """A scenario with what it may cost, and what it costs."""
     job: Scenario
-    budget: int
-    tolerance: float  # percent
+    budget: int         # instructions
+    allocations: float  # the budget of them
+    tolerance: float    # percent of the instructions
+    more_allocations: float  # than their budget
     parts: list
-    floor: float
+    floor: Counts | None
     is_updated: bool = False
     fault: str = ""
 
     @property
     def count(self):
-        return statistics.median(self.parts)
+        return Counts.median(self.parts)
 
     @property
     def change(self):
-        return 100 * (self.count / self.budget - 1) if self.budget else 0.0
+        return 100 * (self.count.instructions / self.budget - 1) if self.budget else 0.0
 
     @property
     def verdict(self):
@@ -218,22 +268,30 @@ class Row:
             return "FAIL"
         if self.is_updated:
             return "allowed"
-        if not self.budget:
+        if not self.budget or not self.allocations:
             return "no budget"
-        return "FAIL" if self.change > self.tolerance else "ok"
+        is_more = self.change > self.tolerance or self.count.allocations > self.allocations + self.more_allocations
+        return "FAIL" if is_more else "ok"
 
     def __str__(self):
         title = f"{self.job.name:24}"
         if self.fault:
             return f"{title}{self.verdict}: {self.fault}"
-        beyond = f"{self.count - self.floor:+12,.0f}" if self.floor else f"{'–':>12}"
-        spread = 100 * (max(self.parts) - min(self.parts)) / self.count
-        return (f"{title}{self.count:14,.0f}{self.budget or 0:14,}{self.change:+8.2f} %{self.tolerance:10.1f} %"
-                f"{spread:9.2f} %{beyond}  {self.verdict}")
+        beyond = self.count - self.floor if self.floor else None
+        instructions = [part.instructions for part in self.parts]
+        spread = 100 * (max(instructions) - min(instructions)) / self.count.instructions
+        return (f"{title}{self.count.instructions:14,.0f}{self.budget or 0:12,}{self.change:+8.2f} %"
+                f"{self.tolerance:10.1f} %{spread:9.2f} %{cell(beyond, 'instructions', ',.0'):>12}"
+                f"{self.count.allocations:12.1f}{self.allocations:8.1f}{cell(beyond, 'allocations', '.1'):>8}"
+                f"{self.count.clock_reads:12.1f}{cell(beyond, 'clock_reads', '.1'):>8}  {self.verdict}")
 
 
-HEADER = (f"{'scenario':24}{'instructions':>14}{'budget':>14}{'change':>10}{'tolerance':>12}{'spread':>11}"
-          f"{'beyond bare':>12}")
+def cell(beyond, name, form):
+    return f"{getattr(beyond, name):+{form}f}" if beyond else "–"
+
+
+HEADER = (f"{'scenario':24}{'instructions':>14}{'budget':>12}{'change':>10}{'tolerance':>12}{'spread':>11}{'bare':>12}"
+          f"{'allocations':>12}{'budget':>8}{'bare':>8}{'clock reads':>12}{'bare':>8}")
 
 
 def load_budgets():
@@ -242,14 +300,21 @@ def load_budgets():
 
 
 def update(rows):
-    """Writes what was counted; all other lines, comments too, stay. The counts are the last table of the file."""
-    counted = {row.job.name: f"{row.job.name} = {round(row.count, -2):_.0f}\n" for row in rows}
+    """Writes what was counted; all other lines, comments too, stay. The counts are the last two tables of the file."""
+    counts = {row.job.name: row.count for row in rows}
+    tables = {"[instructions]\n": lambda count: f"{round(count.instructions, -2):_.0f}",
+              "[allocations]\n": lambda count: f"{count.allocations:.1f}"}
     with open(BUDGETS) as file:
         lines = file.readlines()
-    first = lines.index("[instructions]\n")
-    lines[first:] = [counted.pop(line.split(" ")[0], line) for line in lines[first:]] + list(counted.values())
+    edges = [lines.index(title) for title in tables] + [len(lines)]
+    written = lines[:edges[0]]
+    for (title, form), first, last in zip(tables.items(), edges, edges[1:]):
+        new = {name: f"{name} = {form(count)}\n" for name, count in counts.items()}
+        kept = [new.pop(line.split(" ")[0], line) for line in lines[first + 1:last]]
+        gap = [kept.pop()] if kept and kept[-1] == "\n" else []
+        written += [title, *kept, *new.values(), *gap]
     with open(BUDGETS, "w") as file:
-        file.writelines(lines)
+        file.writelines(written)
 
 
 def arguments():
@@ -265,20 +330,23 @@ def arguments():
 
 def count_all(options, root):
     budgets = load_budgets()
-    allowed = sorted(os.sched_getaffinity(0))
-    bench = Bench(root, TOKENS, {"proxy": allowed[0], "load": allowed[-1], "service": allowed[-1]})
+    cpus = sorted(os.sched_getaffinity(0))
+    bench = Bench(root, TOKENS, {"proxy": cpus[0], "load": cpus[-1], "service": cpus[-1]})
     chosen = options.scenarios.split(",") if options.scenarios else [job.name for job in COUNTED]
     jobs = [job for job in COUNTED if job.name in chosen]
     floors, rows = {}, []
     if Bare().is_present():
         for job in FLOORS:
             if any((job.mutual_tls, job.edge_tls) == (other.mutual_tls, other.edge_tls) for other in jobs):
-                floors[job.mutual_tls, job.edge_tls] = statistics.median(count_scenario(bench, Bare(), job))
+                floors[job.mutual_tls, job.edge_tls] = Counts.median(count_scenario(bench, Bare(), job))
     print(HEADER, flush=True)
     for job in jobs:
-        tolerances = budgets["tolerance_percent"]
-        row = Row(job, budgets["instructions"].get(job.name, 0), tolerances.get(job.name, tolerances["default"]),
-                  [], floors.get((job.mutual_tls, job.edge_tls), 0.0), options.update)
+
+        def allowed(table, name=job.name):
+            return budgets[table].get(name, budgets[table].get("default", 0))
+
+        row = Row(job, allowed("instructions"), allowed("allocations"), allowed("tolerance_percent"),
+                  allowed("tolerance_allocations"), [], floors.get((job.mutual_tls, job.edge_tls)), options.update)
         try:
             row.parts = count_scenario(bench, Portcullis(), job)
         except subprocess.SubprocessError as error:
@@ -304,7 +372,8 @@ def main():
     if options.update:
         update(good)
     else:
-        lower = [row.job.name for row in good if row.budget and row.change < -LOWER]
+        lower = [row.job.name for row in good if row.budget and row.change < -LOWER
+                 or row.count.allocations < row.allocations - row.more_allocations]
         if lower:
             print(f"could have a lower budget: {', '.join(lower)}")
         if lower or len(good) < len(rows) or any(row.verdict != "ok" for row in rows):
