@@ -1,11 +1,13 @@
-"""Measures what grows with use: remembered tokens, and workers. `scaling` starts it; README.md explains.
+"""Measures what grows with use: remembered tokens, workers, and routes that are read again while requests come.
+`scaling` starts it; README.md explains.
 
-All gateways run at once, each with its tokens remembered already, and take turns: one that waits costs nothing.
+Of remembered tokens and workers, all gateways run at once and take turns: one that waits costs nothing.
 """
 import argparse
 import copy
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import statistics
@@ -16,7 +18,9 @@ import time
 
 import mint
 import programs
+import service
 from bench import HERE, origin, processors, say
+from instructions import Http1
 from measure import TOKENS_AT_LEAST, Load, observe
 from running import Bench, Running
 from scenarios import Scenario
@@ -26,16 +30,25 @@ SIZES = [100, 1_000, 10_000, 100_000, 1_000_000]
 # Tokens that nobody remembers, for one gateway: more than it meets in all its turns.
 NEW = 400_000
 FILL = 10
+# One caller who asks at this pace; a reload begins every so many requests.
+ROUTES, CALLS, PACE, CALLS_PER_RELOAD = 10_000, 2_000, 0.002, 250
+RELOADED_WITHIN = 10
+PARTS = ("tokens", "workers", "reloads")
 
 
 def arguments():
     parser = argparse.ArgumentParser(prog="tests/bench/scaling", description=__doc__.split("\n")[0])
     parser.add_argument("--most", type=int, default=SIZES[-1], help="remembered tokens; default: %(default)s")
+    parser.add_argument("--only", default="", help=f"of {','.join(PARTS)}")
     parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
     parser.add_argument("--secs", type=float, default=2.0, help="of each measurement; default: %(default)s")
     parser.add_argument("--connections", type=int, default=32, help="default: %(default)s")
     parser.add_argument("--cpus", default="", help="PROXY,LOAD,SERVICE; default: as tests/bench/run")
-    return parser.parse_args()
+    options = parser.parse_args()
+    for name in filter(None, options.only.split(",")):
+        if name not in PARTS:
+            parser.error(f"`{name}` is none of {', '.join(PARTS)}")
+    return options
 
 
 def sign(work):
@@ -175,6 +188,72 @@ def workers(bench, options):
               f"| {spread([b['rps'] / a['rps'] for a, b in pairs], 2)} | {share} of a processor |")
 
 
+class Caller:
+    """Asks on one connection, and notes how long each answer took, in ms."""
+
+    def __init__(self, running):
+        self.load = Http1(running, [running.bench.token] * (2 * CALLS))
+        self.waits = []
+
+    def call(self, number):
+        for _ in range(number):
+            began = time.perf_counter()
+            self.load.send(1)
+            self.waits.append((time.perf_counter() - began) * 1e3)
+            time.sleep(PACE)
+
+    def part(self, share):
+        return sorted(self.waits)[int(share * len(self.waits))]
+
+
+def applied(bench):
+    _, _, text = service.get(bench.admin_port, "/metrics")
+    return int(re.search(r'^portcullis_config_reloads_total\{result="applied"\} (\d+)$', text, re.M).group(1))
+
+
+def reloads(bench, options):
+    """One worker, whose processor the reload has to share: what a caller waits for, with reloads and without."""
+    job = Scenario(f"{ROUTES} routes", "", "rs256.one", routes=ROUTES)
+    bench = copy.copy(bench)
+    pairs, made = [], 0
+    with Running(bench, Portcullis(), job, patience=60) as running:
+        policy = os.path.join(os.path.dirname(running.log), "policy-0.yaml")
+        with open(policy) as file:
+            text = file.read()
+        Caller(running).call(CALLS // 10)
+        for number in range(options.rounds):
+            pair = {}
+            for is_reloading in (False, True) if number % 2 else (True, False):
+                caller, before, begun = Caller(running), applied(bench), 0
+                while len(caller.waits) < CALLS:
+                    if is_reloading:
+                        made, begun = made + 1, begun + 1
+                        changed = f"{policy}.new"
+                        with open(changed, "w") as file:
+                            file.write(text.replace("name: r1,", f"name: r1-{made},"))
+                        os.rename(changed, policy)
+                        os.kill(running.pid, signal.SIGHUP)
+                    caller.call(CALLS_PER_RELOAD)
+                caller.load.socket.close()
+                until = time.monotonic() + RELOADED_WITHIN
+                while (done := applied(bench) - before) < begun and time.monotonic() < until:
+                    time.sleep(0.05)
+                if done < begun:
+                    raise RuntimeError(f"{done} of {begun} reloads were applied")
+                pair[is_reloading] = caller
+                print(f"{job.name}, {done} reloads: p50 {caller.part(0.5):.2f}, p99 {caller.part(0.99):.2f}, "
+                      f"worst {max(caller.waits):.2f} ms", flush=True)
+            pairs.append(pair)
+    print("\n| | p50, ms | p99, ms | worst, ms |\n| --- | --- | --- | --- |")
+    for title, is_reloading in (("at rest", False), ("reloading", True)):
+        callers = [pair[is_reloading] for pair in pairs]
+        print(f"| {title} | {spread([c.part(0.5) for c in callers], 2)} | {spread([c.part(0.99) for c in callers], 2)} "
+              f"| {spread([max(c.waits) for c in callers], 2)} |")
+    print(f"| reloading / at rest | {ratios([p[True].part(0.5) for p in pairs], [p[False].part(0.5) for p in pairs])} "
+          f"| {ratios([p[True].part(0.99) for p in pairs], [p[False].part(0.99) for p in pairs])} | |")
+    print(f"{made} reloads of {ROUTES:,} routes; each of {2 * len(pairs) * CALLS:,} answers was compared")
+
+
 def main():
     options = arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -187,12 +266,15 @@ def main():
         options.load = os.path.join(root, "load")
         subprocess.run(["cc", "-O2", "-o", options.load, os.path.join(HERE, "load.c"), "-lm"], check=True)
         bench = Bench(root, TOKENS_AT_LEAST, cpus)
-        say("minting tokens")
-        write_tokens(bench, options.most + NEW)
-        write_some(bench, "eddsa.new", options.most, NEW)
+        chosen = options.only.split(",") if options.only else PARTS
+        if set(chosen) & {"tokens", "workers"}:
+            say("minting tokens")
+            write_tokens(bench, options.most + NEW)
+            write_some(bench, "eddsa.new", options.most, NEW)
         os.sched_setaffinity(0, {cpus["load"]})
-        remembered(bench, options)
-        workers(bench, options)
+        for name, part in zip(PARTS, (remembered, workers, reloads)):
+            if name in chosen:
+                part(bench, options)
     finally:
         programs.stop_all()
         shutil.rmtree(root, ignore_errors=True)
