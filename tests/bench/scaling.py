@@ -30,7 +30,7 @@ SIZES = [100, 1_000, 10_000, 100_000, 1_000_000]
 # Tokens that nobody remembers, for one gateway: more than it meets in all its turns.
 NEW = 400_000
 FILL = 10
-# One caller who asks at this pace; a reload begins every so many requests.
+# One caller who asks at this pace; a reload begins every so many requests, if the one before has ended.
 ROUTES, CALLS, PACE, CALLS_PER_RELOAD = 10_000, 2_000, 0.002, 250
 RELOADED_WITHIN = 10
 PARTS = ("tokens", "workers", "reloads")
@@ -226,7 +226,8 @@ def reloads(bench, options):
             for is_reloading in (False, True) if number % 2 else (True, False):
                 caller, before, begun = Caller(running), applied(bench), 0
                 while len(caller.waits) < CALLS:
-                    if is_reloading:
+                    # One at a time: those that wait for the one before would be one.
+                    if is_reloading and applied(bench) - before == begun:
                         made, begun = made + 1, begun + 1
                         changed = f"{policy}.new"
                         with open(changed, "w") as file:
