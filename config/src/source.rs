@@ -223,15 +223,17 @@ fn refused(path: &Path, refusal: &Refusal, text: &str) -> Diagnostic {
     }
 }
 
-/// Both parsers see the end of a file on a line that the file need not have. What is missing there is
-/// missing behind the last character that is written.
+/// Both parsers see the end of a file on a line that the file need not have. What is missing there is told at the
+/// last character that is written.
 fn not_behind_text(place: Place, text: &str) -> Place {
-    let written = text.trim_end().replace("\r\n", "\n");
-    let lines = written.split(['\n', '\r']);
-    let (count, last) = lines.fold((0, ""), |(count, _), line| (count + 1, line));
-    if place.line <= count {
+    const BREAKS: [char; 2] = ['\n', '\r'];
+    let text = text.replace("\r\n", "\n");
+    let lines = text.strip_suffix(BREAKS).unwrap_or(&text).split(BREAKS);
+    if place.line <= lines.count() {
         return place;
     }
+    let lines = text.trim_end().split(BREAKS);
+    let (count, last) = lines.fold((0, ""), |(count, _), line| (count + 1, line));
     Place::at(count, last.chars().count().max(1))
 }
 

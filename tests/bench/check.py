@@ -35,6 +35,7 @@ def check(bench, system):
             with Running(bench, system, Scenario("check", "", "rs256.one", **settings)) as running:
                 for algorithm in system.algorithms:
                     check_floor(running, algorithm, way, judge)
+                check_refused(running, "no token", way, judge)
         elif system.algorithms:
             with Running(bench, system, Scenario("check", "", "rs256.one", **settings)) as running:
                 if settings:

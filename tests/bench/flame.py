@@ -11,7 +11,7 @@ import time
 
 import programs
 from bench import HERE, RESULTS, origin, processors, say
-from measure import H2Load, Load
+from measure import H2Load, Load, observe
 from running import Bench, Running
 from scenarios import SCENARIOS
 from systems import Portcullis
@@ -40,16 +40,17 @@ def record(running, options, data):
     load = H2Load(running) if running.job.edge_tls else Load(running, options.load)
     following = load.warm_up(options, 0)
     options.secs += 2 * LOAD_BEFORE
-    answers = {}
-    worker = threading.Thread(target=lambda: answers.update(load.full(options, following)))
+    answers, result = {}, {"faults": []}
+    worker = threading.Thread(target=lambda: answers.update(
+        observe(running, result, lambda: load.full(options, following))))
     worker.start()
     time.sleep(LOAD_BEFORE)
     subprocess.run(["perf", "record", "--quiet", "-e", "cpu-clock", "-F", str(SAMPLES_PER_SECOND), "--call-graph",
                     f"dwarf,{STACK_BYTES}", "-o", data, "-p", str(running.pid), "--",
                     "sleep", str(options.secs - 2 * LOAD_BEFORE)], check=True, stdout=subprocess.DEVNULL)
     worker.join()
-    if not answers or answers["faults"]:
-        raise RuntimeError(f"the load says: {answers}")
+    if not answers or result["faults"]:
+        raise RuntimeError(f"the load says: {result['faults']}")
     return answers["completed"]
 
 
@@ -62,7 +63,8 @@ def draw(data, picture, title, subtitle):
             raise RuntimeError(f"perf script ended with {script.returncode}")
     with open(picture, "wb") as svg:
         subprocess.run([os.path.join(TOOLS, "inferno-flamegraph"), "--title", title, "--subtitle", subtitle,
-                        "--countname", "ns", "--minwidth", str(NARROWEST), "--hash", f"{data}.stacks"], stdout=svg, check=True)
+                        "--countname", "ns", "--minwidth", str(NARROWEST), "--hash", f"{data}.stacks"],
+                       stdout=svg, check=True)
 
 
 def main():
@@ -71,6 +73,7 @@ def main():
     root = tempfile.mkdtemp(prefix="portcullis-flame-")
     os.chmod(root, 0o755)
     job, made = SCENARIOS[options.scenario], origin()
+    changed = " with uncommitted changes" if made["has_changes"] else ""
     picture = os.path.realpath(options.out or os.path.join(RESULTS, f"{job.name}.flame.svg"))
     try:
         cpus = processors(options.cpus)
@@ -83,7 +86,8 @@ def main():
             requests = record(running, options, data)
         say("drawing")
         os.makedirs(os.path.dirname(picture), exist_ok=True)
-        draw(data, picture, f"portcullis: {job.title}", f"commit {made['commit']}, {made['date'][:10]}, {requests} requests")
+        draw(data, picture, f"portcullis: {job.title}",
+             f"commit {made['commit']}{changed}, {made['date'][:10]}, {requests} requests")
     finally:
         programs.stop_all()
         shutil.rmtree(root, ignore_errors=True)

@@ -31,7 +31,7 @@ COUNTED = [SCENARIOS[name] for name in (
     PUBLIC, ONE, "access-log", "rs256-500", "rs256-bad", "rs256-new", "es256-new", "eddsa-new",
     "mtls-rs256-one", "h2-rs256-one")] + [MANY_ROUTES]
 # What bare Pingora is asked for, to compare with: the same way there and back, and no token is looked at.
-FLOORS = [SCENARIOS[name] for name in (PUBLIC, "mtls-public", "h2-public")]
+FLOOR_SCENARIOS = [SCENARIOS[name] for name in (PUBLIC, "mtls-public", "h2-public")]
 # More tokens than are used again and again, or than a small cache holds; then some while instructions are
 # counted already, which are not looked at.
 WARM_UP, SETTLE = 520, 10
@@ -132,7 +132,8 @@ class Http1:
 
     def __init__(self, running, tokens):
         self.running, self.tokens = running, iter(tokens)
-        self.status, self.body = (401, None) if is_refused(running.job, running.system) else (200, running.bench.service.body.encode())
+        refused = is_refused(running.job, running.system)
+        self.status, self.body = (401, None) if refused else (200, running.bench.service.body.encode())
         self.socket = socket.create_connection(("127.0.0.1", running.bench.port), 60)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -223,6 +224,8 @@ def count_scenario(bench, system, job):
         count()
         parts = [load.part(count) for _ in range(PARTS)]
         system.tell(running.pid, "instrumentation", "off")
+        if not all(all(astuple(part)) for part in parts):
+            raise RuntimeError(f"callgrind knows no allocator or no clock by name: {parts[0]}")
         if not system.is_floor:
             check(job, before, system.counts(bench))
     return parts
@@ -336,7 +339,7 @@ def count_all(options, root):
     jobs = [job for job in COUNTED if job.name in chosen]
     floors, rows = {}, []
     if Bare().is_present():
-        for job in FLOORS:
+        for job in FLOOR_SCENARIOS:
             if any((job.mutual_tls, job.edge_tls) == (other.mutual_tls, other.edge_tls) for other in jobs):
                 floors[job.mutual_tls, job.edge_tls] = Counts.median(count_scenario(bench, Bare(), job))
     print(HEADER, flush=True)

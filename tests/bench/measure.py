@@ -54,7 +54,8 @@ def observe(running, result, load):
     measured = {
         **{key: value for key, value in answers.items() if key not in ("faults", "bytes")},
         "cpu_us": round(used[0] / n * 1e6, 3), "cpu_us_by_ticks": round(used[1] / n * 1e6, 3),
-        "share": round(used[0] / seconds, 3), "load_share": round(served / seconds, 3),
+        # Of the time of the load itself: reading its tokens, before, can take as long.
+        "share": round(used[0] * answers["rps"] / n, 3), "load_share": round(served / seconds, 3),
         "others": round(max(0.0, own[0] - used[0]) / seconds, 3), "stolen": round(own[1] / seconds, 3),
         "reached": bench.service.requests.read() - reached,
         "key_set_fetches": bench.key_set.fetches.read() - fetched,
@@ -80,6 +81,8 @@ def faults(job, system, measured):
             found.append(f"{measured['reached']} refused requests reached the service")
     elif abs(measured["reached"] - n) > slack:
         found.append(f"the service saw {measured['reached']} of {n}")
+    if measured.get("reconnects"):
+        found.append(f"{measured['reconnects']} connections were opened anew")
     counts = measured.get("counts")
     if counts and job.checks_tokens:
         expected = "refused" if job.is_refused else "verified" if job.small_cache else "cached"

@@ -32,7 +32,9 @@ NEW = 400_000
 FILL = 10
 # One caller who asks at this pace; a reload begins every so many requests, if the one before has ended.
 ROUTES, CALLS, PACE, CALLS_PER_RELOAD = 10_000, 2_000, 0.002, 250
-RELOADED_WITHIN = 10
+RELOADED_WITHIN, RELOADS_AT_LEAST = 10, 3
+# Until what was in force before is gone as well.
+SETTLE = 1
 PARTS = ("tokens", "workers", "reloads")
 
 
@@ -227,7 +229,7 @@ def reloads(bench, options):
                 caller, before, begun = Caller(running), applied(bench), 0
                 while len(caller.waits) < CALLS:
                     # One at a time: those that wait for the one before would be one.
-                    if is_reloading and applied(bench) - before == begun:
+                    if is_reloading and applied(bench) - before >= begun:
                         made, begun = made + 1, begun + 1
                         changed = f"{policy}.new"
                         with open(changed, "w") as file:
@@ -239,8 +241,9 @@ def reloads(bench, options):
                 until = time.monotonic() + RELOADED_WITHIN
                 while (done := applied(bench) - before) < begun and time.monotonic() < until:
                     time.sleep(0.05)
-                if done < begun:
+                if done < begun or is_reloading and begun < RELOADS_AT_LEAST:
                     raise RuntimeError(f"{done} of {begun} reloads were applied")
+                time.sleep(SETTLE)
                 pair[is_reloading] = caller
                 print(f"{job.name}, {done} reloads: p50 {caller.part(0.5):.2f}, p99 {caller.part(0.99):.2f}, "
                       f"worst {max(caller.waits):.2f} ms", flush=True)
@@ -262,7 +265,8 @@ def main():
     os.chmod(root, 0o755)
     try:
         made = origin()
-        print(f"{made['date']}, commit {made['commit']}, {made['machine']['processor']}")
+        changed = " with uncommitted changes" if made["has_changes"] else ""
+        print(f"{made['date']}, commit {made['commit']}{changed}, {made['machine']['processor']}, {Portcullis.binary}")
         cpus = processors(options.cpus)
         options.load = os.path.join(root, "load")
         subprocess.run(["cc", "-O2", "-o", options.load, os.path.join(HERE, "load.c"), "-lm"], check=True)

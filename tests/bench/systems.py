@@ -527,4 +527,5 @@ threads = 1
         return [self.binary, "-c", config]
 
 
-SYSTEMS = [Portcullis(), Baseline(), Bare(), BareAndSignature(), Nginx(), HAProxy(), Envoy(), EnvoyCache(), Pingap(), Apache()]
+SYSTEMS = [Portcullis(), Baseline(), Bare(), BareAndSignature(), Nginx(), HAProxy(), Envoy(), EnvoyCache(), Pingap(),
+           Apache()]

@@ -53,7 +53,10 @@ class Attack:
     def _judge_caller(self, busy):
         figures = {}
         for way, found in busy.items():
-            before = self.quiet[way]["p99_ms"] or 0
+            quiet = self.quiet[way]
+            if quiet["failed"] or not quiet["served"]:
+                self.faults.append(f"good caller, {way}, before the attack: {quiet['failed'] or 'not served'}")
+            before = quiet["p99_ms"] or 0
             bound = max(2 * before, patience_ms)
             figures |= {f"{way}_p50_quiet_ms": self.quiet[way]["p50_ms"], f"{way}_p50_ms": found["p50_ms"],
                         f"{way}_p99_quiet_ms": before, f"{way}_p99_ms": found["p99_ms"],

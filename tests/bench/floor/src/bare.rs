@@ -26,7 +26,7 @@ use pingora_core::server::Server;
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::utils::tls::{CertKey, WrappedX509, parse_x509};
-use pingora_http::RequestHeader;
+use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{ProxyHttp, Session, http_proxy_service};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, SubjectPublicKeyInfoDer};
@@ -211,7 +211,12 @@ impl ProxyHttp for Bare {
         if keys.verify(session.req_header()) == Some(true) {
             return Ok(false);
         }
-        session.respond_error(401).await?;
+        // `respond_error` would end the connection, which gateways keep open.
+        let mut answer = ResponseHeader::build(401, Some(1))?;
+        answer.insert_header("content-length", "0")?;
+        session
+            .write_response_header(Box::new(answer), true)
+            .await?;
         Ok(true)
     }
 
