@@ -19,18 +19,19 @@ BACK_TIMEOUT = 45
 class Attack:
     """Use it with `with`, around the attack; then `result` has a row."""
 
-    def __init__(self, world, tool, name, source="127.0.0.2", most_memory=256 * MIB, quiet_seconds=QUIET_SECONDS):
+    def __init__(self, world, tool, name, source="127.0.0.2", most_memory=256 * MIB, quiet_seconds=QUIET_SECONDS,
+                 rate=good_caller.RATE):
         self.world, self.tool, self.name, self.source = world, tool, name, source
-        self.most_memory, self.quiet_seconds = most_memory, quiet_seconds
+        self.most_memory, self.quiet_seconds, self.rate = most_memory, quiet_seconds, rate
         self.faults, self.notes = [], []
         self.result = None
 
     def __enter__(self):
-        self.quiet = good_caller.quiet(self.world, self.quiet_seconds, self.source)
+        self.quiet = good_caller.quiet(self.world, self.quiet_seconds, self.source, self.rate)
         self.world.counts(self.world.attacked)
         self.before = watch.Sample(self.world.pid)
         self.watch = watch.Watch(self.world.pid)
-        self.caller = good_caller.GoodCaller(self.world, self.source)
+        self.caller = good_caller.GoodCaller(self.world, self.source, self.rate)
         self.began = time.monotonic()
         return self
 

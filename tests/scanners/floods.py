@@ -19,6 +19,8 @@ PIECE = 50           # units that are sent at once
 LARGE = "/public/bytes/1000000"
 SLOW = "/public/after/2000"
 CANCEL = 8
+# Of an attacker's connection, or the good caller's two: with the one before, and what goes to their service.
+OTHER_DESCRIPTORS = 4
 # What docs/security.md says of a connection with 100 large responses that nobody takes, and a little.
 HOSTILE_CONNECTION = 64 * MIB
 
@@ -44,14 +46,20 @@ class Flood:
             finally:
                 sent.close()
             counts = world.counts(world.attacked)
+            # The service counts those too whose connection was closed before it was accepted.
             under.notes += sent.notes() + [
-                f"{counts['requests']:,} requests reached the service, at most {counts['most_at_once']} at once"]
-            # Those of a connection that has just ended may be on their way out.
-            bound = STREAMS * self.connections + STREAMS
-            if counts["most_at_once"] > bound:
-                under.faults.append(f"{counts['most_at_once']} requests at once reached the service, "
-                                    f"more than {bound}")
+                f"{counts['requests']:,} requests reached the service, which had at most {counts['most_at_once']} at once"]
+        if "descriptors_most" in under.result.figures:
+            self._judge_descriptors(under.result)
         return under.result
+
+    def _judge_descriptors(self, result):
+        """Whether the gateway had no more under way at the service than streams: each has a connection of its own."""
+        most = result.figures["descriptors_most"] - result.figures["descriptors"]
+        # Those of a connection that has just ended may be on their way out.
+        bound = STREAMS * self.connections + STREAMS + OTHER_DESCRIPTORS * (self.connections + 1)
+        if most > bound:
+            result.faults.append(f"the gateway had {most} descriptors more than before, more than {bound}")
 
     def _once(self, world, sent):
         """One set of connections, until one is closed or there is nothing more to say."""

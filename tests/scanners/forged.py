@@ -21,7 +21,7 @@ import world as worlds
 from attack import Attack
 
 # A p99 that is more than the worst two: what it costs to start a flood is a part of it, and not all.
-SECONDS, QUIET_SECONDS = 20, 10
+SECONDS, QUIET_SECONDS, RATE = 20, 10, 50
 ANSWERED_WITHIN = 10    # what is still due at the end
 CONNECTIONS = 100       # from the one address
 PIPELINED = 8           # requests under way on one connection, where it is more than one
@@ -70,7 +70,7 @@ def name_of(algorithm, sources, depth):
 def attack(world, algorithm, sources, depth, processes):
     good, bad = (world.lines(f"{algorithm.lower()}.{kind}") for kind in ("500", "bad"))
     under = Attack(world, "forged tokens", name_of(algorithm, sources, depth), GOOD_CALLER,
-                   quiet_seconds=QUIET_SECONDS)
+                   quiet_seconds=QUIET_SECONDS, rate=RATE)
     with under:
         # Otherwise the same answer to all would pass.
         status = tokens.ask(world, good[0], PATH)

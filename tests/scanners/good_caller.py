@@ -15,7 +15,7 @@ import time
 
 import world
 
-RATE = 50  # requests a second, each way
+RATE = 25  # requests a second, each way
 TIMEOUT = 10
 PATIENCE = 3 * TIMEOUT
 PATH = "/orders/1"
@@ -24,11 +24,11 @@ PATH = "/orders/1"
 class GoodCaller:
     """Calls from `source` until it is stopped."""
 
-    def __init__(self, the_world, source):
+    def __init__(self, the_world, source, rate=RATE):
         ours, theirs = multiprocessing.Pipe()
         self.answers = ours
         arguments = (theirs, the_world.address("tls"), ("127.0.0.1", the_world.orders.port), source,
-                     the_world.file("ca.crt"), the_world.token)
+                     the_world.file("ca.crt"), the_world.token, rate)
         self.process = multiprocessing.get_context("spawn").Process(target=_main, args=arguments, daemon=True)
         self.process.start()
         self._hear()
@@ -47,19 +47,19 @@ class GoodCaller:
         return self.answers.recv()
 
 
-def quiet(the_world, seconds, source="127.0.0.2"):
-    caller = GoodCaller(the_world, source)
+def quiet(the_world, seconds, source="127.0.0.2", rate=RATE):
+    caller = GoodCaller(the_world, source, rate)
     time.sleep(seconds)
     return caller.stop()
 
 
-def _main(pipe, gateway, service, source, authority, token):
+def _main(pipe, gateway, service, source, authority, token, rate):
     sys.setswitchinterval(0.0001)
     context = ssl.create_default_context(cafile=authority)
     is_over = threading.Event()
     ways = [Way("kept", gateway, context, True), Way("fresh", gateway, context), Way("direct", service)]
     # One after the other: they are not to wait for each other.
-    threads = [threading.Thread(target=way.call, args=(source, token, is_over, number / len(ways)), daemon=True)
+    threads = [threading.Thread(target=way.call, args=(source, token, is_over, rate, number / len(ways)), daemon=True)
                for number, way in enumerate(ways)]
     for thread in threads:
         thread.start()
@@ -76,11 +76,11 @@ class Way:
         self.name, self.address, self.context, self.is_kept = name, address, context, is_kept
         self.waits, self.failed = [], {}
 
-    def call(self, source, token, is_over, later):
+    def call(self, source, token, is_over, rate, later):
         """`later` is a share of the time between two requests."""
-        due, connection = time.monotonic() + later / RATE, None
+        due, connection = time.monotonic() + later / rate, None
         while not is_over.is_set():
-            due += 1 / RATE
+            due += 1 / rate
             time.sleep(max(0, due - time.monotonic()))
             try:
                 if connection is None:

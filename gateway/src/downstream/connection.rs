@@ -368,6 +368,11 @@ struct Http2 {
     body_timeout: Duration,
 }
 
+/// Streams of one connection that the codec resets for what the caller did wrong with them, in its life; the default
+/// is 1,024. Each makes room for another request, while the one before may be at a service already
+/// (CVE-2025-8671): nobody has more under way than streams and these.
+const FAULTY_STREAMS: usize = 100;
+
 /// Bytes of a response that wait in the codec, for each stream; the default is six times as much.
 const SEND_BUFFER: usize = 64 * 1024;
 
@@ -378,6 +383,7 @@ fn http2_options(limits: &Limits) -> H2Options {
     let list = 2 * (limits.header_bytes + limits.target_bytes) + 32 * limits.headers;
     options.max_header_list_size(u32::try_from(list).unwrap_or(u32::MAX));
     options.max_concurrent_streams(limits.http2_streams);
+    options.max_local_error_reset_streams(Some(FAULTY_STREAMS));
     // Of each stream, for a caller who opens a wide window and then reads nothing.
     options.max_send_buffer_size(SEND_BUFFER);
     options
